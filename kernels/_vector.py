@@ -1,20 +1,23 @@
 """SIMD building blocks that Numba's own loops do not reach: written as LLVM vector instructions.
 
-An `@intrinsic` receives LLVM's builder in place of the call and appends instructions; the result is inlined
-into the kernel that calls it and compiled for the host's widest registers. Kernels cache their machine
-code by the date of their own file: after a change here, touch the files that import it.
+An `@intrinsic` receives LLVM's builder in place of the call and appends instructions; the result is
+inlined into the kernel that calls it and compiled for the host's widest registers. Kernels cache
+their machine code by the date of their own file: after a change here, touch the files that import
+it.
 
-The register tile. A vector register holds `lanes` neighbouring columns of C. A tile of ROWS rows and VECTORS
-registers a row needs ROWS * VECTORS accumulators. Each step of k loads VECTORS registers of B, and for
-each row broadcasts one number of A and multiplies and adds it into that row's accumulators:
+The register tile. A vector register holds `lanes` neighbouring columns of C. A tile of ROWS rows
+and VECTORS registers a row needs ROWS * VECTORS accumulators. Each step of k loads VECTORS
+registers of B, and for each row broadcasts one number of A and multiplies and adds it into that
+row's accumulators:
 
     step k:   b0 b1 b2 <- B panel[k]              3 loads
               row 0..7:  c[r, v] += A panel[k, r] * b_v         8 broadcasts, 24 fused multiply-adds
 
-24 multiply-adds for 11 loads keep the arithmetic units busy: two multiply-adds start every cycle and each
-takes four, so at least 8 independent ones must be under way. With AVX-512 there are 32 registers (24 + 3 + 1
-in use), with AVX2 16 (6 * 2 + 2 + 1). A compiler cannot be talked into keeping such a tile in registers, so
-`multiply_tile` writes the loop itself, in LLVM's vector instructions.
+24 multiply-adds for 11 loads keep the arithmetic units busy: two multiply-adds start every cycle
+and each takes four, so at least 8 independent ones must be under way. With AVX-512 there are 32
+registers (24 + 3 + 1 in use), with AVX2 16 (6 * 2 + 2 + 1). A compiler cannot be talked into
+keeping such a tile in registers, so `multiply_tile` writes the loop itself, in LLVM's vector
+instructions.
 
 """
 
@@ -51,8 +54,8 @@ def tile_columns(dtype: np.dtype) -> int:
 def load(typing, array, i):
     """Return array[i] of a flat array, i from 0.
 
-    Numba lets an index count from the end when it is negative; that test at every access keeps a loop
-    from being vectorised. Here there is none: copying loops run four times as fast.
+    Numba lets an index count from the end when it is negative; that test at every access keeps a
+    loop from being vectorised. Here there is none: copying loops run four times as fast.
     """
 
     def generate(context, builder, signature, arguments):
@@ -80,7 +83,8 @@ def store(typing, array, i, value):
 def multiply_tile(typing, depth, a, a_start, b, b_start, c, c_start, c_stride, accumulate):
     """Write C tile = (C tile if accumulate else 0) + A panel @ B panel, both packed, in registers.
 
-    `*_start` are offsets in elements into flat arrays; `c_stride` is the distance between rows of C.
+    `*_start` are offsets in elements into flat arrays; `c_stride` is the distance between rows of
+    C.
     """
     index = types.int64
     signature = types.void(index, a, index, b, index, c, index, index, types.boolean)
@@ -149,7 +153,8 @@ def multiply_tile(typing, depth, a, a_start, b, b_start, c, c_start, c_stride, a
 
         builder.position_at_end(done)
         rows = [
-            builder.gep(c_tile, [builder.mul(c_stride, ir.Constant(i64, row))]) for row in range(ROWS)
+            builder.gep(c_tile, [builder.mul(c_stride, ir.Constant(i64, row))])
+            for row in range(ROWS)
         ]
         with builder.if_else(accumulate) as (adding, writing):
             with adding:

@@ -1,25 +1,30 @@
-"""2-D convolution (cross-correlation, as the field has it), its data gradient and its weight gradient.
+"""2-D convolution (cross-correlation, as the field has it), its data and its weight gradient.
 
-    output[n, o, out_y, out_x] = bias[o] + sum over c, ky, kx of input[n, c, y, x] * weight[o, c, ky, kx]
+    output[n, o, out_y, out_x] = bias[o] + sum over c, ky, kx of
+                                 input[n, c, y, x] * weight[o, c, ky, kx]
+    grad_input[n, c, y, x]     = sum over o, ky, kx of
+                                 grad_output[n, o, out_y, out_x] * weight[o, c, ky, kx]
+    grad_weight[o, c, ky, kx]  = sum over n, out_y, out_x of
+                                 grad_output[n, o, out_y, out_x] * input[n, c, y, x]
         y = out_y * stride_h - padding_h + ky * dilation_h        x likewise; outside the image: 0
-    grad_input[n, c, y, x]     = sum over o, ky, kx of grad_output[n, o, out_y, out_x] * weight[o, c, ky, kx]
-    grad_weight[o, c, ky, kx]  = sum over n, out_y, out_x of grad_output[n, o, out_y, out_x] * input[n, c, y, x]
 
-With groups, output channel o sees only the input channels of its own group, and `c` counts within it.
-The three are the partial derivatives of one trilinear form in input, weight and grad_output, so that the
-derivative of any of them is the other two. The data gradient is also the transposed convolution.
+With groups, output channel o sees only the input channels of its own group, and `c` counts within
+it. The three are the partial derivatives of one trilinear form in input, weight and grad_output, so
+that the derivative of any of them is the other two. The data gradient is also the transposed
+convolution.
 
-The rung here is the textbook's: unfold windows into columns, multiply by the weight matrix, fold back.
+The rung here is the textbook's: unfold windows into columns, multiply by the weight matrix, fold
+back.
 
-    forward   output      = weight (C_out, K) @ columns (K, N * P)        K = C * kernel_h * kernel_w
+    forward   output      = weight (C_out, K) @ columns (K, N * P)      K = C * kernel_h * kernel_w
     data      columns     = weight^T (K, C_out) @ grad_output (C_out, N * P), then col2im
     weight    grad_weight = grad_output (C_out, N * P) @ columns^T (N * P, K)      P = out_h * out_w
 
-The batch is cut so that one slice of columns stays in the last-level cache: it is read by the GEMM right
-after it was written, and the buffer is used again for the next slice.
+The batch is cut so that one slice of columns stays in the last-level cache: it is read by the GEMM
+right after it was written, and the buffer is used again for the next slice.
 
-Flops: 2 N C_out K P each. Columns cost a write and a read of K N P elements, kernel_h * kernel_w times the
-input; avoiding them is what faster rungs are about.
+Flops: 2 N C_out K P each. Columns cost a write and a read of K N P elements, kernel_h * kernel_w
+times the input; avoiding them is what faster rungs are about.
 
 Source: Chellapilla, Puri and Simard 2006, section 2; Dumoulin and Visin, "A guide to convolution
 arithmetic for deep learning", 2016, sections 2 and 4.
@@ -81,7 +86,7 @@ def conv2d_backward_data_reference(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    """Define the data gradient by plain loops, in float64: scatter along every edge of the forward pass."""
+    """Define the data gradient by plain loops, in float64: scatter along every forward edge."""
     batch, out_channels, out_h, out_w = grad_output.shape
     _, group_channels, kernel_h, kernel_w = weight.shape
     grad_input = np.zeros((batch, group_channels * groups, height, width))
@@ -116,7 +121,9 @@ def conv2d_backward_weight_reference(
             y = out_y * stride[0] - padding[0] + ky * dilation[0]
             x = out_x * stride[1] - padding[1] + kx * dilation[1]
             if 0 <= y < height and 0 <= x < width:
-                product = float(grad_output[n, o, out_y, out_x]) * float(input[n, first_c + c, y, x])
+                product = float(grad_output[n, o, out_y, out_x]) * float(
+                    input[n, first_c + c, y, x]
+                )
                 grad_weight[o, c, ky, kx] += product
     return grad_weight
 
@@ -130,7 +137,7 @@ def conv2d_forward(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w) into (N, C_out, out_h, out_w)."""
+    """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w)."""
     if not isinstance(input, np.ndarray):
         raise no_kernel("conv2d_forward", input)
     input = np.ascontiguousarray(input)
@@ -205,9 +212,14 @@ def conv2d_backward_weight(
 
 
 def _slices(
-    channels: int, kernel_size: Pair | list[int], batch: int, out_h: int, out_w: int, dtype: np.dtype
+    channels: int,
+    kernel_size: Pair | list[int],
+    batch: int,
+    out_h: int,
+    out_w: int,
+    dtype: np.dtype,
 ) -> Iterator[tuple[slice, Array]]:
-    """Cut the batch into slices whose columns take about COLUMN_BYTES, and lend each the one buffer."""
+    """Cut the batch into slices whose columns take about COLUMN_BYTES; all share one buffer."""
     image_size = channels * kernel_size[0] * kernel_size[1] * out_h * out_w
     step = min(batch, max(1, COLUMN_BYTES // max(1, image_size * dtype.itemsize)))
     buffer = np.empty(image_size * step, dtype)

@@ -1,22 +1,25 @@
 """General matrix multiplication: C[m, n] = sum over k of A[m, k] * B[k, n].
 
-Letters: `m` rows of A and C, `n` columns of B and C, `k` the summed index ("depth"). C is row-major; A and
-B may each be a transposed view. 2 M N K flops over M K + K N + M N elements: the larger the matrices,
-the more arithmetic each byte carries, which is why convolutions are turned into one large product.
+Letters: `m` rows of A and C, `n` columns of B and C, `k` the summed index ("depth"). C is
+row-major; A and B may each be a transposed view. 2 M N K flops over M K + K N + M N elements: the
+larger the matrices, the more arithmetic each byte carries, which is why convolutions are turned
+into one large product.
 
 Rungs, slow to fast, with the idea each adds:
-    plain   one iteration owns a row of C and adds to it one row of B after the other; every access is
-            contiguous, but each element of C is loaded and stored K times
+    plain   one iteration owns a row of C and adds to it one row of B after the other; every access
+            is contiguous, but each element of C is loaded and stored K times
     tiled   a tile of C lives in registers while k runs, so C is touched once in DEPTH steps;
-            A and B are first copied ("packed") into panels in the order in which the tile reads them;
-            why the tile has the size it has is told in `_vector.py`
+            A and B are first copied ("packed") into panels in the order in which the tile reads
+            them; why the tile has the size it has is told in `_vector.py`
 
     packed A: [k block][panel of ROWS rows][k][row]        read in order, one panel stays in L1
     packed B: [panel of VECTORS * lanes columns][k][column]     a task's panels stay in L2
 
-A task is a run of B's panels (and, where C is narrow, a part of the depth); tasks share nothing they write.
+A task is a run of B's panels (and, where C is narrow, a part of the depth); tasks share nothing
+they write.
 
-Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, sections 4 to 6.
+Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, sections 4
+to 6.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ Array = NDArray
 
 DEPTH = 384  # one panel of A: 8 x 384 floats = 12 KB, a quarter of the first-level cache
 TASKS = 8  # into how many pieces the work is cut, if it is large enough
-TASK_PANELS = 8  # panels of B a task packs at once: 8 x 48 x 384 floats = 576 KB, half the second level
+TASK_PANELS = (
+    8  # panels of B a task packs at once: 8 x 48 x 384 floats = 576 KB, half the second level
+)
 
 
 def gemm_reference(a: Array, b: Array) -> Array:
@@ -169,7 +174,9 @@ def multiply_block(packed_a, b, b_transposed, c, width, panels, steps):
         count = min(DEPTH, k_last - k_start)
         for panel in range(first, last):
             to = (panel - first) * width * count
-            pack_columns(b, b_transposed, panel * width, columns, k_start, count, width, packed_b, to)
+            pack_columns(
+                b, b_transposed, panel * width, columns, k_start, count, width, packed_b, to
+            )
         for m in range(0, rows, ROWS):
             a_start = k_start * padded_rows + m * count
             for panel in range(first, last):
@@ -177,7 +184,9 @@ def multiply_block(packed_a, b, b_transposed, c, width, panels, steps):
                 b_start = (panel - first) * width * count
                 # A tile over the edge of C is made beside it and its valid part copied in.
                 inside = m + ROWS <= rows and n + width <= columns
-                target, start, stride = (flat, m * columns + n, columns) if inside else (edge, 0, width)
+                target, start, stride = (
+                    (flat, m * columns + n, columns) if inside else (edge, 0, width)
+                )
                 adding = inside and k_start > k_first
                 multiply_tile(
                     count, packed_a, a_start, packed_b, b_start, target, start, stride, adding

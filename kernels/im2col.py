@@ -4,14 +4,16 @@
         y = out_y * stride_h - padding_h + ky * dilation_h
         x = out_x * stride_w - padding_w + kx * dilation_w
 
-    input[n, c, y, x] = sum of columns[c, ky, kx, n, out_y, out_x] over all (ky, kx, out_y, out_x) that read (y, x)
+    input[n, c, y, x] = sum of columns[c, ky, kx, n, out_y, out_x] over all (ky, kx, out_y, out_x)
+    that read (y, x)
 
-The second line is the exact adjoint of the first. Read as a matrix, `columns` has C * kernel_h * kernel_w
-rows and N * out_h * out_w columns, so that one GEMM with the (C_out, C * kernel_h * kernel_w) weight
-convolves the whole batch.
+The second line is the exact adjoint of the first. Read as a matrix, `columns` has C * kernel_h *
+kernel_w rows and N * out_h * out_w columns, so that one GEMM with the (C_out, C * kernel_h *
+kernel_w) weight convolves the whole batch.
 
-One iteration of im2col fills the rows of one (c, ky, kx); one iteration of col2im owns one image plane
-(n, c) and gathers into it, so nothing is written twice and no order of threads can change a bit.
+One iteration of im2col fills the rows of one (c, ky, kx); one iteration of col2im owns one image
+plane (n, c) and gathers into it, so nothing is written twice and no order of threads can change a
+bit.
 
 Bytes moved: one read of the input (from cache kernel_h * kernel_w times), one write of the columns.
 No flops in im2col; one add for each element of `columns` in col2im.
@@ -58,7 +60,7 @@ def im2col_reference(
 def col2im_reference(
     columns: Array, height: int, width: int, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
-    """Define col2im by plain loops, in float64: scatter each column entry to the pixel it was read from."""
+    """Define col2im by plain loops, in float64: scatter each entry to its pixel."""
     channels, _, _, batch, _, _ = columns.shape
     image = np.zeros((batch, channels, height, width))
     for c, ky, kx, n, out_y, out_x in np.ndindex(*columns.shape):
@@ -84,7 +86,7 @@ def im2col(input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilatio
 def col2im(
     columns: Array, height: int, width: int, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
-    """Fold columns (C, kernel_h, kernel_w, N, out_h, out_w) into the sum image (N, C, height, width)."""
+    """Sum columns (C, kernel_h, kernel_w, N, out_h, out_w) into an image (N, C, height, width)."""
     if not isinstance(columns, np.ndarray):
         raise no_kernel("col2im", columns)
     image = np.empty((columns.shape[3], columns.shape[0], height, width), columns.dtype)
@@ -102,9 +104,7 @@ def window_run(kx, stride_w, padding_w, dilation_w, width, out_w):
 
 
 @parallel_jit
-def im2col_cpu(
-    input, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, columns
-):
+def im2col_cpu(input, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, columns):
     channels, kernel_h, kernel_w, batch, out_h, out_w = columns.shape
     height, width = input.shape[2:]
     source, target = input.reshape(-1), columns.reshape(-1)

@@ -1,0 +1,82 @@
+"""Functions that make tensors from numbers, shapes or chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minicnn.random import Generator, default_generator
+from minicnn.tensor import Tensor, _shape, as_array, float32
+
+
+def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Copy `data` (an array, a tensor, nested sequences, a number) into a new tensor."""
+    return Tensor(np.array(as_array(data, dtype)), requires_grad)
+
+
+def from_numpy(array: NDArray) -> Tensor:
+    """Return a tensor that shares memory with `array`.
+
+    Raises:
+        TypeError: when `array` is not a NumPy array.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"array: got {type(array).__name__}, expected a NumPy array")
+    return Tensor(array)
+
+
+def empty(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+    """Return a tensor whose values are whatever the memory holds."""
+    return Tensor(np.empty(_shape(shape), dtype), requires_grad)
+
+
+def zeros(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.zeros(_shape(shape), dtype), requires_grad)
+
+
+def ones(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.ones(_shape(shape), dtype), requires_grad)
+
+
+def full(
+    shape: Any, value: float, *, dtype: DTypeLike = float32, requires_grad: bool = False
+) -> Tensor:
+    return Tensor(np.full(shape, value, dtype), requires_grad)
+
+
+def zeros_like(other: Tensor, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.zeros_like(other.data), requires_grad)
+
+
+def ones_like(other: Tensor, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.ones_like(other.data), requires_grad)
+
+
+def arange(*args: float, dtype: DTypeLike | None = None) -> Tensor:
+    """Return `arange(stop)`, `arange(start, stop)` or `arange(start, stop, step)`."""
+    array = np.arange(*args, dtype=dtype)
+    return Tensor(array.astype(float32) if dtype is None and array.dtype.kind == "f" else array)
+
+
+def rand(
+    *shape: Any,
+    dtype: DTypeLike = float32,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws from U(0, 1)."""
+    draws = (generator or default_generator).numpy.random(_shape(shape))
+    return Tensor(np.asarray(draws, dtype), requires_grad)
+
+
+def randn(
+    *shape: Any,
+    dtype: DTypeLike = float32,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws from the standard normal distribution."""
+    draws = (generator or default_generator).numpy.standard_normal(_shape(shape))
+    return Tensor(np.asarray(draws, dtype), requires_grad)

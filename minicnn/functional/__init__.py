@@ -1,0 +1,87 @@
+"""Differentiable functions on Tensors, by family; names and arguments are PyTorch's.
+
+Each family's file holds the Functions (a forward and, right under it, its backward) and then the public
+functions, which check their arguments once and apply them. The kernels behind them are in `minicnn.kernels`.
+"""
+
+from minicnn.functional.activation import (
+    dropout,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    softmax,
+    tanh,
+)
+from minicnn.functional.arithmetic import abs_ as abs
+from minicnn.functional.arithmetic import (
+    add,
+    cast,
+    clamp,
+    clone,
+    div,
+    exp,
+    log,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    sqrt,
+    sub,
+    where,
+)
+from minicnn.functional.conv import conv2d, conv_transpose2d
+from minicnn.functional.linear import linear, matmul
+from minicnn.functional.loss import cross_entropy, mse_loss, nll_loss
+from minicnn.functional.pool import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    max_pool2d,
+)
+from minicnn.functional.reduce import (
+    amax,
+    amin,
+    argmax,
+    argmin,
+    logsumexp,
+    max,
+    mean,
+    min,
+    std,
+    sum,
+    sum_to,
+    var,
+)
+from minicnn.functional.shape import (
+    cat,
+    chunk,
+    concatenate,
+    expand,
+    flatten,
+    flip,
+    gather,
+    getitem,
+    one_hot,
+    pad,
+    permute,
+    plain_index,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unsqueeze,
+)
+
+__all__ = [
+    "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "amax", "amin", "argmax", "argmin",
+    "avg_pool2d", "cast", "cat", "chunk", "clamp", "clone", "concatenate", "conv2d",
+    "conv_transpose2d", "cross_entropy", "div", "dropout", "exp", "expand", "flatten", "flip",
+    "gather", "getitem", "leaky_relu", "linear", "log", "log_softmax", "logsumexp", "matmul", "max",
+    "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "nll_loss",
+    "one_hot", "pad", "permute", "plain_index", "pow", "relu", "reshape", "sigmoid", "softmax",
+    "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "sum_to", "tanh", "transpose",
+    "unsqueeze", "var", "where",
+]  # fmt: skip

@@ -1,0 +1,208 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicnn.autograd import Function
+from minicnn.functional._check import floating, positional, probability
+from minicnn.functional.activation import log_softmax
+from minicnn.functional.arithmetic import div
+from minicnn.functional.reduce import mean, sum
+from minicnn.functional.shape import reshape
+from minicnn.kernels import cross_entropy as kernels
+from minicnn.tensor import Tensor, as_array, int64
+
+
+class CrossEntropyRows(Function):
+    """The loss of every target, from log-probabilities (N, C, L): linear, with the adjoint below."""
+
+    def forward(self, log_probs, *, target, weight, ignore_index, label_smoothing):
+        self.options = {
+            "target": target,
+            "weight": weight,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+        }
+        self.classes = log_probs.shape[1]
+        return kernels.cross_entropy_forward(
+            log_probs, target, weight, ignore_index, label_smoothing
+        )
+
+    def backward(self, grad_output):
+        return CrossEntropyRowsBackward.apply(grad_output, classes=self.classes, **self.options)
+
+
+class CrossEntropyRowsBackward(Function):
+    def forward(self, grad_output, *, classes, target, weight, ignore_index, label_smoothing):
+        self.options = {
+            "target": target,
+            "weight": weight,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+        }
+        return kernels.cross_entropy_backward(
+            grad_output, target, weight, ignore_index, label_smoothing, classes
+        )
+
+    def backward(self, grad_log_probs):
+        return CrossEntropyRows.apply(grad_log_probs, **self.options)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the cross-entropy of softmax(input) with the target classes.
+
+    Args:
+        input: logits (N, C), (N, C, d1, ...) or (C).
+        target: class indices (N), (N, d1, ...) or a single one; or probabilities of the input's shape.
+        weight: (C), the weight of each class; the mean is then divided by the targets' total weight.
+        ignore_index: targets with this value count neither in the loss nor in the mean.
+        reduction: "mean", "sum", or "none" for a loss the shape of the targets.
+        label_smoothing: the share of every target that is spread evenly over all classes.
+
+    Raises:
+        ValueError: when shapes do not fit or a target is outside [0, C).
+        TypeError: for wrong dtypes.
+    """
+    name = "cross_entropy"
+    input = floating(name, input)
+    if input.ndim == 0:
+        raise ValueError(f"{name}: input has no dimensions, expected (N, C, ...) or (C)")
+    dim = 1 if input.ndim > 1 else 0
+    smoothing = probability(name, label_smoothing, "label_smoothing")
+    _reduction(name, reduction)
+    log_probs = log_softmax(input, dim)
+    if isinstance(target, Tensor) and target.dtype.kind == "f":
+        return _soft_targets(log_probs, target, weight, reduction, smoothing, dim)
+    return _hard_targets(name, log_probs, target, weight, ignore_index, reduction, smoothing)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return the negative log-likelihood of the targets; `input` holds log-probabilities.
+
+    Arguments and errors as `cross_entropy`.
+    """
+    _reduction("nll_loss", reduction)
+    log_probs = floating("nll_loss", input)
+    return _hard_targets("nll_loss", log_probs, target, weight, ignore_index, reduction, 0.0)
+
+
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the squared differences, averaged, summed or one by one.
+
+    Raises:
+        ValueError: when the shapes differ.
+    """
+    input = floating("mse_loss", input)
+    target = floating("mse_loss", target, "target", like=input)
+    _reduction("mse_loss", reduction)
+    if input.shape != target.shape:
+        raise ValueError(f"mse_loss: target has shape {target.shape}, expected {input.shape}")
+    difference = input - target
+    return _reduce(difference * difference, reduction)
+
+
+def _hard_targets(
+    name: str,
+    log_probs: Tensor,
+    target: Any,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    if log_probs.ndim == 0:
+        raise ValueError(f"{name}: input has no dimensions, expected (N, C, ...) or (C)")
+    classes = log_probs.shape[1 if log_probs.ndim > 1 else 0]
+    batch = log_probs.shape[0] if log_probs.ndim > 1 else 1
+    shape = (*log_probs.shape[:1], *log_probs.shape[2:]) if log_probs.ndim > 1 else ()
+    labels = as_array(target)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target has dtype {labels.dtype}, expected integers")
+    if labels.shape != shape:
+        raise ValueError(
+            f"{name}: target has shape {labels.shape}, expected {shape} for an input of "
+            f"shape {log_probs.shape}"
+        )
+    wrong = (labels != ignore_index) & ((labels < 0) | (labels >= classes))
+    if wrong.any():
+        raise ValueError(
+            f"{name}: target contains {int(labels[wrong].flat[0])}, expected classes from 0 to "
+            f"{classes - 1} or ignore_index {ignore_index}"
+        )
+    weights = _class_weights(name, weight, log_probs, classes)
+    # A copy: the caller may change his labels before backward runs.
+    length = labels.size // batch if batch else 0
+    labels = labels.astype(int64).reshape(batch, length)
+    rows = CrossEntropyRows.apply(
+        reshape(log_probs, (batch, classes, length)),
+        target=labels,
+        weight=weights,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+    if reduction == "none":
+        return reshape(rows, shape)
+    if reduction == "sum":
+        return sum(rows)
+    total = kernels.cross_entropy_weights(labels, weights, ignore_index, log_probs.dtype).sum()
+    return div(sum(rows), float(total)) if total else sum(rows) * float("nan")
+
+
+def _soft_targets(
+    log_probs: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    label_smoothing: float,
+    dim: int,
+) -> Tensor:
+    name = "cross_entropy"
+    floating(name, target, "target", like=log_probs)
+    if target.shape != log_probs.shape:
+        raise ValueError(
+            f"{name}: target probabilities have shape {target.shape}, expected {log_probs.shape}"
+        )
+    classes = log_probs.shape[dim]
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    weights = _class_weights(name, weight, log_probs, classes)
+    if weights is not None:
+        target = target * Tensor(weights.reshape((classes,) + (1,) * (log_probs.ndim - dim - 1)))
+    rows = -sum(target * log_probs, dim)
+    if reduction == "mean":
+        return div(sum(rows), log_probs.numel() // classes)
+    return _reduce(rows, reduction)
+
+
+def _class_weights(name: str, weight: Tensor | None, like: Tensor, classes: int) -> Any:
+    if weight is None:
+        return None
+    floating(name, positional(name, weight, "weight"), "weight", like=like)
+    if weight.shape != (classes,):
+        raise ValueError(f"{name}: weight has shape {weight.shape}, expected ({classes},)")
+    return weight.data
+
+
+def _reduction(name: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
+
+
+def _reduce(values: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return values
+    return sum(values) if reduction == "sum" else mean(values)

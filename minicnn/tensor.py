@@ -1,0 +1,607 @@
+"""Tensor: an array, the gradient that belongs to it, and its place in the record of operations.
+
+Everything that computes is a function of `minicnn.functional`; the methods here only call it. How
+gradients travel is told in `minicnn.autograd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minicnn.autograd import Function, is_grad_enabled, root_gradient, run_backward
+from minicnn.backend import check_device
+from minicnn.random import Generator, default_generator
+
+float32 = np.dtype(np.float32)
+float64 = np.dtype(np.float64)
+int32 = np.dtype(np.int32)
+int64 = np.dtype(np.int64)
+uint8 = np.dtype(np.uint8)
+bool_ = np.dtype(np.bool_)
+
+_FLOATS = (float32, float64)
+
+Scalar = float  # inside the class, `float` is a method
+
+
+def _functional() -> ModuleType:
+    # The one import upwards: methods are shorthands for functions that stand on this module.
+    from minicnn import functional
+
+    return functional
+
+
+def as_array(data: Any, dtype: DTypeLike | None = None) -> NDArray:
+    """Return `data` as an array; plain Python floats become float32, plain integers int64.
+
+    Raises:
+        TypeError: when the values are not booleans, integers, or float32 / float64 numbers.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    typed = isinstance(data, (np.ndarray, np.generic))
+    try:
+        array = np.asarray(data, dtype)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"data: cannot be read as an array ({error})") from error
+    if not typed and dtype is None:
+        if array.dtype == float64:
+            array = array.astype(float32)
+        elif array.dtype.kind == "i":
+            array = array.astype(int64)
+    if array.dtype.kind not in "biu" and array.dtype not in _FLOATS:
+        raise TypeError(
+            f"data: got dtype {array.dtype}, expected float32, float64, an integer type or bool"
+        )
+    return array
+
+
+class Tensor:
+    """A multi-dimensional array with automatic differentiation; names and behaviour are PyTorch's.
+
+    Args:
+        data: an array (shared, not copied), a nested sequence of numbers, or a number.
+        requires_grad: collect the gradient with respect to this tensor in `.grad`.
+
+    Attributes:
+        data: the values, an array. Assigning to it, like every in-place method, counts as a change.
+        grad: the accumulated gradient, a Tensor, or None.
+
+    Raises:
+        TypeError: for values that are not numbers, or `requires_grad` on integers.
+    """
+
+    # NumPy leaves `array + tensor` to the tensor.
+    __array_ufunc__ = None
+
+    grad: Tensor | None = None
+    _requires_grad = False
+    _node: Function | None = None
+    _index = 0
+    _hooks: Any = MappingProxyType({})
+
+    def __init__(self, data: Any, requires_grad: bool = False):
+        # A view, so that no two tensors hold the same array object: autograd tells them apart by it.
+        self._data = as_array(data).view()
+        self._version = [0]
+        if requires_grad:
+            self.requires_grad = True
+
+    @classmethod
+    def _wrap(cls, array: Any) -> Tensor:
+        """Make a tensor around a kernel's result, without the checks that user data needs."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._data = array if isinstance(array, np.ndarray) else np.asarray(array)
+        tensor._version = [0]
+        return tensor
+
+    # The value ---------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> NDArray:
+        return self._data
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        self._data = as_array(array).view()
+        self._version[0] += 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or the length of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self._data.ndim
+
+    def numel(self) -> int:
+        return int(self._data.size)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor without dimensions")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def item(self) -> Any:
+        """Return the only element as a Python number.
+
+        Raises:
+            ValueError: when there is not exactly one element.
+        """
+        if self.numel() != 1:
+            raise ValueError(f"item: got a tensor of shape {self.shape}, expected one element")
+        return self._data.item()
+
+    def __float__(self) -> Scalar:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"a {self.dtype} tensor cannot be used as an index")
+        return int(self.item())
+
+    def tolist(self) -> Any:
+        return self._data.tolist()
+
+    def numpy(self) -> NDArray:
+        """Return the values as a NumPy array that shares memory with the tensor.
+
+        A change made through that array goes unseen by the in-place guards; `copy()` it to be safe.
+        """
+        return self._data
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
+        return np.array(self._data, dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="tensor(", precision=4)
+        extra = "" if self.dtype in (float32, int64, bool_) else f", dtype={self.dtype}"
+        if self._node is not None:
+            extra += f", grad_fn={self._node.name}"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({text}{extra})"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("only leaf tensors can be deep-copied; detach() the others first")
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied._data, copied._version = self._data.copy(), [0]
+        copied._requires_grad = self._requires_grad
+        copied.grad = None if self.grad is None else self.grad.detach().clone()
+        return copied
+
+    # Gradients ---------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad or self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._node is not None:
+            if not value:
+                raise RuntimeError("requires_grad of a computed tensor cannot be cleared; detach() it")
+            return
+        if value and self.dtype not in _FLOATS:
+            raise TypeError(f"requires_grad: got a {self.dtype} tensor, expected float32 or float64")
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this tensor was made by the user rather than computed with gradients recorded."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Function | None:
+        return self._node
+
+    def backward(
+        self,
+        gradient: Tensor | NDArray | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
+
+        Args:
+            gradient: the upstream gradient, of this tensor's shape; may be left out for one element.
+            retain_graph: keep the saved values for another backward; the default is `create_graph`.
+            create_graph: record this pass too, so that gradients can be differentiated again.
+
+        Raises:
+            RuntimeError: when nothing requires a gradient, the graph was freed, or a saved value was
+                changed in place (the message names the operation).
+        """
+        run_backward(
+            [self],
+            [root_gradient(self, gradient)],
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+            create_graph=create_graph,
+        )
+
+    def detach(self) -> Tensor:
+        """Return a tensor that shares this one's memory but not its history."""
+        tensor = Tensor._wrap(self._data.view())
+        tensor._version = self._version
+        return tensor
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Call `hook(grad)` whenever the gradient of this tensor has been computed.
+
+        What the hook returns, unless None, takes the gradient's place.
+
+        Raises:
+            RuntimeError: when the tensor does not require a gradient.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: the tensor does not require a gradient")
+        if self._node is None and isinstance(self._hooks, MappingProxyType):
+            self._hooks = {}
+        owner = self if self._node is None else self._node
+        hooks = owner._hooks.setdefault(self._index, [])
+        hooks.append(hook)
+        return Handle(hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Fill `.grad` of this computed tensor too."""
+        if self._node is None:
+            return
+
+        def keep(grad: Tensor) -> None:
+            self.grad = grad.clone() if self.grad is None else self.grad + grad
+
+        self.register_hook(keep)
+
+    # Changes in place --------------------------------------------------------------------------
+
+    def bump_version(self) -> None:
+        """Note a change made directly in `.data`, for the in-place guards."""
+        self._version[0] += 1
+
+    def _writable(self, name: str, *operands: Any) -> NDArray:
+        recorded = (self, *(x for x in operands if isinstance(x, Tensor)))
+        if is_grad_enabled() and any(x.requires_grad for x in recorded):
+            raise RuntimeError(
+                f"{name}: a change in place cannot be recorded for gradients; use the form that returns "
+                "a new tensor, or no_grad() if no gradient is wanted"
+            )
+        self._version[0] += 1
+        return self._data
+
+    def add_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
+        data = self._writable("add_", other)
+        data += _plain(other) if alpha == 1 else alpha * _plain(other)
+        return self
+
+    def sub_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
+        return self.add_(other, alpha=-alpha)
+
+    def mul_(self, other: Any) -> Tensor:
+        data = self._writable("mul_", other)
+        data *= _plain(other)
+        return self
+
+    def div_(self, other: Any) -> Tensor:
+        data = self._writable("div_", other)
+        data /= _plain(other)
+        return self
+
+    def copy_(self, other: Any) -> Tensor:
+        """Copy values in, broadcast and cast to this tensor's dtype."""
+        self._writable("copy_", other)[...] = _plain(other)
+        return self
+
+    def fill_(self, value: Scalar) -> Tensor:
+        self._writable("fill_")[...] = value
+        return self
+
+    def zero_(self) -> Tensor:
+        return self.fill_(0)
+
+    def uniform_(
+        self, low: Scalar = 0.0, high: Scalar = 1.0, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Fill with draws from U(low, high)."""
+        draws = (generator or default_generator).numpy.uniform(low, high, self.shape)
+        self._writable("uniform_")[...] = draws
+        return self
+
+    def normal_(
+        self, mean: Scalar = 0.0, std: Scalar = 1.0, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Fill with draws from N(mean, std), std being the standard deviation."""
+        draws = (generator or default_generator).numpy.normal(mean, std, self.shape)
+        self._writable("normal_")[...] = draws
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._writable("index assignment", value)[_functional().plain_index(index)] = _plain(value)
+
+    def _in_place(self, method: str, operator: str, other: Any) -> Tensor:
+        # `x += y` on a computed tensor binds the name to x + y; nobody else sees the difference.
+        recorded = any(isinstance(x, Tensor) and x.requires_grad for x in (self, other))
+        if is_grad_enabled() and recorded and not (self.is_leaf and self.requires_grad):
+            return getattr(self, operator)(other)
+        return getattr(self, method)(other)
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._in_place("add_", "__add__", other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._in_place("sub_", "__sub__", other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._in_place("mul_", "__mul__", other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._in_place("div_", "__truediv__", other)
+
+    # Functions as methods ----------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return _functional().add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _functional().add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _functional().sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _functional().sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _functional().mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _functional().mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _functional().div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _functional().div(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _functional().pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _functional().pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _functional().matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _functional().matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return _functional().neg(self)
+
+    def __abs__(self) -> Tensor:
+        return _functional().abs(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _functional().getitem(self, index)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return _compare(np.equal, self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return _compare(np.not_equal, self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _compare(np.less, self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _compare(np.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _compare(np.greater, self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _compare(np.greater_equal, self, other)
+
+    def __invert__(self) -> Tensor:
+        return Tensor._wrap(~self._data)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _compare(np.bitwise_and, self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _compare(np.bitwise_or, self, other)
+
+    def to(self, target: DTypeLike) -> Tensor:
+        """Return this tensor in another dtype or on another device; itself if nothing changes."""
+        if isinstance(target, str) and not hasattr(np, target):
+            check_device(target)
+            return self
+        return _functional().cast(self, target)
+
+    def float(self) -> Tensor:
+        return self.to(float32)
+
+    def double(self) -> Tensor:
+        return self.to(float64)
+
+    def long(self) -> Tensor:
+        return self.to(int64)
+
+    def clone(self) -> Tensor:
+        """Return a copy with the same history."""
+        return _functional().clone(self)
+
+    def contiguous(self) -> Tensor:
+        """Return this tensor if its memory is C-contiguous, else a copy that is."""
+        return self if self._data.flags.c_contiguous else self.clone()
+
+    def exp(self) -> Tensor:
+        return _functional().exp(self)
+
+    def log(self) -> Tensor:
+        return _functional().log(self)
+
+    def sqrt(self) -> Tensor:
+        return _functional().sqrt(self)
+
+    def abs(self) -> Tensor:
+        return _functional().abs(self)
+
+    def pow(self, exponent: Any) -> Tensor:
+        return _functional().pow(self, exponent)
+
+    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
+        return _functional().clamp(self, min, max)
+
+    def matmul(self, other: Any) -> Tensor:
+        return _functional().matmul(self, other)
+
+    def relu(self) -> Tensor:
+        return _functional().relu(self)
+
+    def sigmoid(self) -> Tensor:
+        return _functional().sigmoid(self)
+
+    def tanh(self) -> Tensor:
+        return _functional().tanh(self)
+
+    def softmax(self, dim: int) -> Tensor:
+        return _functional().softmax(self, dim)
+
+    def log_softmax(self, dim: int) -> Tensor:
+        return _functional().log_softmax(self, dim)
+
+    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return _functional().sum(self, dim, keepdim)
+
+    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return _functional().mean(self, dim, keepdim)
+
+    def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+        return _functional().var(self, dim, correction, keepdim)
+
+    def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+        return _functional().std(self, dim, correction, keepdim)
+
+    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        return _functional().max(self, dim, keepdim)
+
+    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        return _functional().min(self, dim, keepdim)
+
+    def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return _functional().amax(self, dim, keepdim)
+
+    def amin(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return _functional().amin(self, dim, keepdim)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        return _functional().argmax(self, dim, keepdim)
+
+    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        return _functional().argmin(self, dim, keepdim)
+
+    def all(self) -> Tensor:
+        return Tensor._wrap(self._data.all())
+
+    def any(self) -> Tensor:
+        return Tensor._wrap(self._data.any())
+
+    def sum_to(self, shape: Sequence[int]) -> Tensor:
+        """Sum over the dimensions along which `shape` would be broadcast to this tensor's shape."""
+        return _functional().sum_to(self, shape)
+
+    def gather(self, dim: int, index: Any) -> Tensor:
+        return _functional().gather(self, dim, index)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return _functional().reshape(self, _shape(shape))
+
+    def view(self, *shape: Any) -> Tensor:
+        return _functional().reshape(self, _shape(shape))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        return _functional().flatten(self, start_dim, end_dim)
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        return _functional().transpose(self, dim0, dim1)
+
+    def permute(self, *dims: Any) -> Tensor:
+        return _functional().permute(self, _shape(dims))
+
+    def squeeze(self, dim: int | None = None) -> Tensor:
+        return _functional().squeeze(self, dim)
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        return _functional().unsqueeze(self, dim)
+
+    def expand(self, *shape: Any) -> Tensor:
+        return _functional().expand(self, _shape(shape))
+
+    @property
+    def T(self) -> Tensor:
+        return self.permute(*reversed(range(self.ndim)))
+
+
+class Handle:
+    """What registering a hook returns; `remove()` takes the hook away again."""
+
+    def __init__(self, hooks: list[Any], hook: Any):
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+def _plain(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Read `f(2, 3)`, `f((2, 3))` and `f([2, 3])` alike."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        return tuple(sizes[0])
+    return sizes
+
+
+def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
+    return Tensor._wrap(ufunc(a.data, _plain(b)))
