@@ -13,16 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minicnn.autograd import (
-    AnomalyError,
-    Function,
-    detect_anomaly,
-    enable_grad,
-    grad,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-)
+from minicnn.autograd import Function, grad
 from minicnn.backend import get_num_threads, set_num_threads
 from minicnn.creation import (
     arange,
@@ -36,6 +27,14 @@ from minicnn.creation import (
     tensor,
     zeros,
     zeros_like,
+)
+from minicnn.grad_mode import (
+    AnomalyError,
+    detect_anomaly,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
 )
 from minicnn.random import Generator, default_generator, manual_seed
 from minicnn.tensor import Tensor, bool_, float32, float64, int32, int64, uint8
@@ -70,9 +69,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "AnomalyError", "Function", "Generator", "Tensor", "arange", "bool_", "cat", "concatenate", "data",
-    "default_generator", "detect_anomaly", "empty", "enable_grad", "float32", "float64", "from_numpy",
+    "AnomalyError", "Function", "Generator", "Tensor", "arange", "bool_", "cat", "concatenate",
+    "data", "default_generator", "detect_anomaly", "empty", "enable_grad", "float32", "float64",
+    "from_numpy",
     "full", "functional", "get_num_threads", "grad", "int32", "int64", "is_grad_enabled",
     "manual_seed", "models", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randn",
-    "set_grad_enabled", "set_num_threads", "stack", "tensor", "training", "uint8", "where", "zeros", "zeros_like",
+    "set_grad_enabled", "set_num_threads", "stack", "tensor", "training", "uint8", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip

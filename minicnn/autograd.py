@@ -1,9 +1,9 @@
 """Reverse-mode differentiation: the record of what was computed, and the walk back through it.
 
 A `Function` is one recorded operation. Its `edges` lead to the vertices that made its inputs: other
-Functions, or the leaf tensors where gradients end up. `run_backward` counts how often each vertex is
-used, then visits a vertex once all its users have sent their gradients. It is a loop, not a recursion,
-so the depth of a graph is bounded by memory alone.
+Functions, or the leaf tensors where gradients end up. `run_backward` counts how often each vertex
+is used, then visits a vertex once all its users have sent their gradients. It is a loop, not a
+recursion, so the depth of a graph is bounded by memory alone.
 
     y = x * w            vertices:  Mul          edges of Mul: x (leaf), w (leaf)
     z = y.relu()                    Relu         edges of Relu: Mul
@@ -16,88 +16,18 @@ those calls are recorded like any others, which is all that second derivatives n
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from minicnn.grad_mode import AnomalyError, mode, module_path, set_grad_enabled
 
 if TYPE_CHECKING:
     from minicnn.tensor import Tensor
 
 Vertex = Any  # a Function or a leaf Tensor
 Edge = tuple[Vertex, int]  # a vertex and which of its outputs
-
-
-class AnomalyError(RuntimeError):
-    """A NaN or an infinity appeared while `detect_anomaly` was on."""
-
-
-class _Mode(threading.local):
-    recording = True
-    anomaly = False
-    visiting: Function | None = None  # whose backward is running, known in anomaly mode only
-
-
-_mode = _Mode()
-
-# The modules whose forward is running, outermost first; lets an error name the layer it arose in.
-module_stack: list[Any] = []
-
-
-class _Switch(ContextDecorator):
-    """Set one field of the mode for the length of a `with` block or of a decorated function."""
-
-    def __init__(self, field: str, value: bool):
-        self._field = field
-        self._value = value
-        self._previous: list[bool] = []
-
-    def __enter__(self):
-        self._previous.append(getattr(_mode, self._field))
-        setattr(_mode, self._field, self._value)
-        return self
-
-    def __exit__(self, *exception):
-        setattr(_mode, self._field, self._previous.pop())
-
-
-class no_grad(_Switch):
-    """Record nothing: `with no_grad(): ...` or as a decorator."""
-
-    def __init__(self):
-        super().__init__("recording", False)
-
-
-class enable_grad(_Switch):
-    """Record again inside a `no_grad` block."""
-
-    def __init__(self):
-        super().__init__("recording", True)
-
-
-class set_grad_enabled(_Switch):
-    """Record or not, as `mode` says, for the length of a `with` block."""
-
-    def __init__(self, mode: bool):
-        super().__init__("recording", bool(mode))
-
-
-class detect_anomaly(_Switch):
-    """Check every result, forward and backward, and raise at the first NaN or infinity.
-
-    The `AnomalyError` names the operation and the module it ran in. Checking reads every result once
-    more: use it to find a fault, not to train.
-    """
-
-    def __init__(self):
-        super().__init__("anomaly", True)
-
-
-def is_grad_enabled() -> bool:
-    """Return whether operations are being recorded."""
-    return _mode.recording
 
 
 class Function:
@@ -114,9 +44,10 @@ class Function:
                 a, b = self.saved
                 return grad_output * b, grad_output * a
 
-    `forward` gets arrays for Tensors and everything else as it came; options go by keyword. It may keep
-    plain values (sizes, strides) as attributes, and hands arrays that `backward` needs to `save`.
-    `backward` returns one gradient, or None, for each positional input. Integer outputs carry none.
+    `forward` gets arrays for Tensors and everything else as it came; options go by keyword. It may
+    keep plain values (sizes, strides) as attributes, and hands arrays that `backward` needs to
+    `save`. `backward` returns one gradient, or None, for each positional input. Integer outputs
+    carry none.
 
     Attributes:
         name: the operation's name in messages, the class name in snake case.
@@ -146,12 +77,12 @@ class Function:
     # What a subclass calls -------------------------------------------------------------------
 
     def save(self, *arrays: Any) -> None:
-        """Keep arrays for `backward`: inputs, outputs, or values of forward's own such as an argmax."""
+        """Keep arrays for `backward`: inputs, outputs, or results on the way such as an argmax."""
         self._saved = arrays
 
     @property
     def saved(self) -> tuple[Tensor, ...]:
-        """Return what `save` was given, as Tensors; inputs and outputs still know how they were made."""
+        """Return what `save` was given as Tensors; inputs and outputs know how they were made."""
         if self._saved is None:
             raise self._freed()
         return tuple(value.restore(self) for value in self._saved)
@@ -160,7 +91,7 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Any:
-        """Run `forward`, and remember the call when recording and some input requires a gradient."""
+        """Run `forward`, and remember the call if a gradient is wanted of some input."""
         from minicnn.tensor import Tensor
 
         function = cls()
@@ -168,10 +99,10 @@ class Function:
         function._hooks = {}
         arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
         function.needs_grad = tuple(
-            _mode.recording and isinstance(x, Tensor) and x.requires_grad for x in inputs
+            mode.recording and isinstance(x, Tensor) and x.requires_grad for x in inputs
         )
         result = function.forward(*arrays, **options)
-        if _mode.anomaly:
+        if mode.anomaly:
             _check_forward(function, arrays, result)
         results = result if isinstance(result, tuple) else (result,)
         outputs = tuple(Tensor._wrap(array) for array in results)
@@ -197,10 +128,12 @@ class Function:
             for x, needed in zip(inputs, self.needs_grad, strict=True)
         ]
         self._outputs = [(x.shape, x.dtype) for x in outputs]
-        if _mode.anomaly:
+        if mode.anomaly:
             self._module_path = module_path()
         self._saved = [
-            _Saved(array, [*zip(inputs, arrays, strict=True)], [*zip(outputs, results, strict=True)])
+            _Saved(
+                array, [*zip(inputs, arrays, strict=True)], [*zip(outputs, results, strict=True)]
+            )
             for array in self._saved or ()
         ]
         for index, output in enumerate(outputs):
@@ -220,7 +153,8 @@ class Function:
 class _Saved:
     """One array kept for backward: where it came from, and its version when it was kept.
 
-    Arrays are recognised by identity: what `save` was given is an input's array, an output's, or neither.
+    Arrays are recognised by identity: what `save` was given is an input's array, an output's, or
+        neither.
     """
 
     __slots__ = ("array", "counter", "output_index", "place", "tensor", "version")
@@ -256,8 +190,8 @@ class _Saved:
             return self.tensor
         tensor = Tensor._wrap(self.array)
         if self.output_index is not None and self.counter is not None:
-            # The output itself is not kept (it would keep this Function alive in a circle); an equal
-            # tensor with the same place in the graph stands in for it.
+            # The output itself is not kept (it would keep this Function alive in a circle); an
+            # equal tensor with the same place in the graph stands in for it.
             tensor._node, tensor._index = function, self.output_index
             tensor._version = self.counter
         return tensor
@@ -350,11 +284,11 @@ def _visit(
     assert edges is not None
     results: Sequence[Tensor | None] = [None] * len(edges)
     if grads:
-        _mode.visiting = function if _mode.anomaly else None
+        mode.visiting = function if mode.anomaly else None
         try:
             result = function.backward(*(grads.get(i) for i in range(len(function._outputs))))
         finally:
-            _mode.visiting = None
+            mode.visiting = None
         results = result if isinstance(result, (tuple, list)) else (result,)
         if len(results) != len(edges):
             raise RuntimeError(
@@ -384,14 +318,14 @@ def _fit(function: Function, i: int, grad: Tensor) -> Tensor:
     return grad if grad.dtype == dtype else grad.to(dtype)
 
 
-def _add(arrived: dict[Vertex, dict[int, Tensor]], vertex: Vertex, index: int, grad: Tensor) -> None:
+def _add(
+    arrived: dict[Vertex, dict[int, Tensor]], vertex: Vertex, index: int, grad: Tensor
+) -> None:
     grads = arrived.setdefault(vertex, {})
     grads[index] = grads[index] + grad if index in grads else grad
 
 
-def _accumulate(
-    leaf: Tensor, grad: Tensor, owned: dict[int, Tensor], create_graph: bool
-) -> None:
+def _accumulate(leaf: Tensor, grad: Tensor, owned: dict[int, Tensor], create_graph: bool) -> None:
     """Add to `leaf.grad`, which never shares memory with another gradient or with the caller's."""
     if leaf.grad is not None:
         leaf.grad = leaf.grad + grad
@@ -450,7 +384,7 @@ def grad(
     if not allow_unused and None in [g if g is None else True for g in result]:
         unused = next(i for i, g in enumerate(result) if g is None)
         raise RuntimeError(
-            f"inputs[{unused}] is not used by the outputs; pass allow_unused=True to get None for it"
+            f"inputs[{unused}] is not used by the outputs; pass allow_unused=True to get None"
         )
     return result
 
@@ -461,7 +395,7 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
 
     if not output.requires_grad:
         raise RuntimeError(
-            "backward: the tensor does not require a gradient and was not computed from one that does"
+            "backward: the tensor does not require a gradient, nor what it was computed from"
         )
     if gradient is None:
         if output.numel() != 1:
@@ -478,29 +412,12 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
     return gradient if gradient.dtype == output.dtype else gradient.to(output.dtype)
 
 
-# Anomaly mode ------------------------------------------------------------------------------------
-
-
-def module_path() -> str:
-    """Return the dotted name of the innermost running module and its class, e.g. `features.0 (Conv2d)`."""
-    if not module_stack:
-        return ""
-    names = []
-    for parent, child in zip(module_stack, module_stack[1:], strict=False):
-        for name, module in parent.named_modules():
-            if module is child:
-                names.append(name)
-                break
-    path = ".".join(name for name in names if name)
-    return f"{path} ({type(module_stack[-1]).__name__})".strip()
-
-
 def _check_forward(function: Function, arrays: Sequence[Any], result: Any) -> None:
-    """Raise if a result is not finite, naming the operation the user knows: the one differentiated."""
+    """Raise if a result is not finite; in a backward pass, name the operation it is of."""
     for array in result if isinstance(result, tuple) else (result,):
         if array.dtype.kind != "f" or np.isfinite(array).all():
             continue
-        visited = _mode.visiting
+        visited = mode.visiting
         given = [x for x in arrays if getattr(getattr(x, "dtype", None), "kind", "") == "f"]
         verb = "made" if all(np.isfinite(x).all() for x in given) else "was given and passed on"
         name, path = function.name, module_path()

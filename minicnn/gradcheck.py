@@ -1,13 +1,13 @@
 """Check derivatives against finite differences.
 
-    s(x) = sum of u * fn(x)         u: a random upstream gradient, so that no error can hide in a sum
+    s(x) = sum of u * fn(x)         u: a random upstream gradient; ones would hide errors in a sum
     numeric  ds/dv = sum of u * (fn(x + eps v) - fn(x - eps v)) / (2 eps)
     analytic ds/dv = sum of v * grad_x s
 
-v runs over every single element of a small input and over random unit directions of a large one, which
-check the whole gradient with a few evaluations (Maclaurin and others' autograd does the same).
-Everything is float64: central differences with eps = 1e-5 are then good to about 1e-9, where float32 never
-gets below 1e-4.
+v runs over every single element of a small input and over random unit directions of a large one,
+which check the whole gradient with a few evaluations (Maclaurin and others' autograd does the
+same). Everything is float64: central differences with eps = 1e-5 are then good to about 1e-9, where
+float32 never gets below 1e-4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.autograd import enable_grad, grad, no_grad
+from minicnn.autograd import grad
+from minicnn.grad_mode import enable_grad, no_grad
 from minicnn.tensor import Tensor, float64
 
 SMALL = 256  # elements up to which each one is checked
@@ -60,8 +61,8 @@ def gradcheck(
 
     Args:
         fn: a function of the inputs that returns a Tensor or several; called many times.
-        inputs: Tensors, and whatever else `fn` takes. Those that require a gradient must be float64,
-            away from kinks by more than `eps`.
+        inputs: Tensors, and whatever else `fn` takes. Those that require a gradient must be
+            float64, away from kinks by more than `eps`.
         eps: the step of the central difference.
         tolerance: the largest relative error (see `GradcheckReport.error`) that passes.
         seed: of the upstream gradient and the directions.
@@ -70,8 +71,8 @@ def gradcheck(
         The worst disagreement, when it is within the tolerance.
 
     Raises:
-        GradcheckError: naming the worst index and both numbers; also for NaN, infinity, or a function
-            that gives different results for the same input.
+        GradcheckError: naming the worst index and both numbers; also for NaN, infinity, or a
+            function that gives different results for the same input.
         TypeError: when an input to be checked is not float64.
         ValueError: when no input requires a gradient.
     """
@@ -80,8 +81,8 @@ def gradcheck(
     for i in checked:
         if arguments[i].dtype != float64:
             raise TypeError(
-                f"inputs[{i}]: got a {arguments[i].dtype} tensor, expected float64: finite differences "
-                "in float32 cannot tell a right gradient from a wrong one"
+                f"inputs[{i}]: got a {arguments[i].dtype} tensor, expected float64: finite "
+                "differences in float32 cannot tell a right gradient from a wrong one"
             )
     if not checked:
         raise ValueError("inputs: none requires a gradient, expected at least one that does")
@@ -105,7 +106,9 @@ def gradcheck(
             numeric = _difference(fn, arguments, i, direction, upstream, eps)
             _finite(f"the numeric derivative at {place}", np.float64(numeric))
             pairs.append((place, analytic, numeric))
-        scale = max([1e-3, *(abs(numeric) for _, _, numeric in pairs), np.abs(gradient).max(initial=0)])
+        scale = max(
+            [1e-3, *(abs(numeric) for _, _, numeric in pairs), np.abs(gradient).max(initial=0)]
+        )
         comparisons += len(pairs)
         for place, analytic, numeric in pairs:
             error = abs(analytic - numeric) / scale
@@ -116,8 +119,8 @@ def gradcheck(
     )
     if not report.error <= tolerance:
         raise GradcheckError(
-            f"{report.place}: analytic {report.analytic:.9g}, numeric {report.numeric:.9g}, relative "
-            f"error {report.error:.2e} exceeds {tolerance:.0e}"
+            f"{report.place}: analytic {report.analytic:.9g}, numeric {report.numeric:.9g}, "
+            f"relative error {report.error:.2e} exceeds {tolerance:.0e}"
         )
     return report
 
@@ -132,8 +135,8 @@ def gradgradcheck(
 ) -> GradcheckReport:
     """Compare the second derivatives of `fn` with finite differences of its first.
 
-    The function that is checked maps the inputs and the upstream gradients to the inputs' gradients.
-    Arguments, result and errors are those of `gradcheck`.
+    The function that is checked maps the inputs and the upstream gradients to the inputs'
+    gradients. Arguments, result and errors are those of `gradcheck`.
     """
     arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad]
@@ -144,8 +147,8 @@ def gradgradcheck(
 
     def gradient_of_fn(*values: Any) -> list[Tensor]:
         arguments, upstream = values[: -len(outputs)], values[-len(outputs) :]
-        # Inside gradcheck's no_grad the graph is still needed: the gradient is the function's value.
-
+        # Inside gradcheck's no_grad the graph is still needed: the gradient is the function's
+        # value.
 
         with enable_grad():
             leaves = [arguments[i] for i in checked]
@@ -154,7 +157,9 @@ def gradgradcheck(
             )
         return [g for g in found if g is not None]
 
-    return gradcheck(gradient_of_fn, [*arguments, *upstream], eps=eps, tolerance=tolerance, seed=seed)
+    return gradcheck(
+        gradient_of_fn, [*arguments, *upstream], eps=eps, tolerance=tolerance, seed=seed
+    )
 
 
 def _outputs(result: Any) -> list[Tensor]:
@@ -176,7 +181,7 @@ def _gradients(
 
 
 def _directions(i: int, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
-    """Yield (name, direction): the unit vectors of a small input, random directions of a large one."""
+    """Yield (name, direction): unit vectors of a small input, random directions of a large one."""
     if np.prod(shape, dtype=int) <= SMALL:
         for index in np.ndindex(*shape):
             direction = np.zeros(shape)

@@ -1,7 +1,8 @@
-"""Every differentiable operation with inputs to check it on; behind `minicnn gradcheck` and its test.
+"""Every differentiable operation with inputs to check it on; behind `minicnn gradcheck`.
 
 Inputs stay clear of kinks by construction: where order matters (maxima, ReLU, |x|) the values are a
-shuffled, evenly spaced ladder, so that no two are closer than a hundred steps of the finite difference.
+shuffled, evenly spaced ladder, so that no two are closer than a hundred steps of the finite
+difference.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def ladder(rng: Rng, *shape: int) -> Tensor:
     return Tensor(rng.permutation(values).reshape(shape), requires_grad=True)
 
 
-def _unary(fn: Callable[[Tensor], Any], values: Callable[..., Tensor] = normal, *shape: int) -> Case:
+def _unary(
+    fn: Callable[[Tensor], Any], values: Callable[..., Tensor] = normal, *shape: int
+) -> Case:
     return lambda rng: (fn, [values(rng, *(shape or (3, 4)))])
 
 

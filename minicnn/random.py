@@ -1,4 +1,4 @@
-"""Random numbers: one seeded generator behind every random choice, with a state that can be saved."""
+"""Random numbers: one seeded generator behind every choice, with a state that can be saved."""
 
 from __future__ import annotations
 

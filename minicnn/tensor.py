@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minicnn.autograd import Function, is_grad_enabled, root_gradient, run_backward
+from minicnn.autograd import Function, root_gradient, run_backward
 from minicnn.backend import check_device
+from minicnn.grad_mode import is_grad_enabled
 from minicnn.random import Generator, default_generator
 
 float32 = np.dtype(np.float32)
@@ -86,7 +87,8 @@ class Tensor:
     _hooks: Any = MappingProxyType({})
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        # A view, so that no two tensors hold the same array object: autograd tells them apart by it.
+        # A view, so that no two tensors hold the same array object: autograd tells them apart by
+        # it.
         self._data = as_array(data).view()
         self._version = [0]
         if requires_grad:
@@ -214,10 +216,14 @@ class Tensor:
     def requires_grad(self, value: bool) -> None:
         if self._node is not None:
             if not value:
-                raise RuntimeError("requires_grad of a computed tensor cannot be cleared; detach() it")
+                raise RuntimeError(
+                    "requires_grad of a computed tensor cannot be cleared; detach() it"
+                )
             return
         if value and self.dtype not in _FLOATS:
-            raise TypeError(f"requires_grad: got a {self.dtype} tensor, expected float32 or float64")
+            raise TypeError(
+                f"requires_grad: got a {self.dtype} tensor, expected float32 or float64"
+            )
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -242,13 +248,14 @@ class Tensor:
         """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
 
         Args:
-            gradient: the upstream gradient, of this tensor's shape; may be left out for one element.
+            gradient: the upstream gradient, of this tensor's shape; may be left out for one
+                element.
             retain_graph: keep the saved values for another backward; the default is `create_graph`.
             create_graph: record this pass too, so that gradients can be differentiated again.
 
         Raises:
-            RuntimeError: when nothing requires a gradient, the graph was freed, or a saved value was
-                changed in place (the message names the operation).
+            RuntimeError: when nothing requires a gradient, the graph was freed, or a saved value
+                was changed in place (the message names the operation).
         """
         run_backward(
             [self],
@@ -300,8 +307,8 @@ class Tensor:
         recorded = (self, *(x for x in operands if isinstance(x, Tensor)))
         if is_grad_enabled() and any(x.requires_grad for x in recorded):
             raise RuntimeError(
-                f"{name}: a change in place cannot be recorded for gradients; use the form that returns "
-                "a new tensor, or no_grad() if no gradient is wanted"
+                f"{name}: a change in place cannot be recorded for gradients; use the form that "
+                "returns a new tensor, or no_grad() if no gradient is wanted"
             )
         self._version[0] += 1
         return self._data

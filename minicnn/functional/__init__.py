@@ -1,7 +1,8 @@
 """Differentiable functions on Tensors, by family; names and arguments are PyTorch's.
 
-Each family's file holds the Functions (a forward and, right under it, its backward) and then the public
-functions, which check their arguments once and apply them. The kernels behind them are in `minicnn.kernels`.
+Each family's file holds the Functions (a forward and, right under it, its backward) and then the
+public functions, which check their arguments once and apply them. The kernels behind them are in
+`minicnn.kernels`.
 """
 
 from minicnn.functional.activation import (

@@ -21,13 +21,13 @@ def positional(name: str, value: Any, argument: str = "input") -> Tensor:
     return value
 
 
-def floating(name: str, value: Any, argument: str = "input", *, like: Tensor | None = None) -> Tensor:
-    """Return `value` if it is a float32 or float64 Tensor, of the dtype of `like` if that is given."""
+def floating(
+    name: str, value: Any, argument: str = "input", *, like: Tensor | None = None
+) -> Tensor:
+    """Return `value` if it is a float32 or float64 Tensor, of the dtype of `like` if given."""
     tensor = positional(name, value, argument)
     if tensor.dtype not in (float32, float64):
-        raise TypeError(
-            f"{name}: {argument} has dtype {tensor.dtype}, expected float32 or float64"
-        )
+        raise TypeError(f"{name}: {argument} has dtype {tensor.dtype}, expected float32 or float64")
     if like is not None and tensor.dtype != like.dtype:
         raise TypeError(
             f"{name}: {argument} has dtype {tensor.dtype}, expected {like.dtype} like the input"
@@ -55,7 +55,7 @@ def integer(name: str, value: Any, argument: str, minimum: int) -> int:
 
 
 def pair(name: str, value: Any, argument: str, minimum: int) -> Pair:
-    """Read an integer or a pair of integers, each of at least `minimum`, as a (vertical, horizontal) pair."""
+    """Read an integer or a (vertical, horizontal) pair of them, each at least `minimum`."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name}: {argument} is {value!r}, expected an integer or a pair of them")
@@ -70,7 +70,9 @@ def dimension(name: str, dim: Any, ndim: int) -> int:
     except TypeError:
         raise ValueError(f"{name}: dim is {dim!r}, expected an integer") from None
     if not -max(ndim, 1) <= index < max(ndim, 1):
-        raise ValueError(f"{name}: dim is {index}, expected one of the {ndim} dimensions of the input")
+        raise ValueError(
+            f"{name}: dim is {index}, expected one of the {ndim} dimensions of the input"
+        )
     return index % max(ndim, 1)
 
 

@@ -25,7 +25,7 @@ class ReLU(Function):
 
 
 class ReLUBackward(Function):
-    """Pass the gradient where the output is positive: linear in the gradient, flat in the output."""
+    """Pass the gradient where the output is positive; linear in it, flat in the output."""
 
     def forward(self, grad_output, output):
         self.save(output)
@@ -81,7 +81,9 @@ class SigmoidBackward(Function):
 
     def backward(self, grad_input):
         grad_output, output = self.saved
-        return SigmoidBackward.apply(grad_input, output), grad_input * grad_output * (1 - 2 * output)
+        return SigmoidBackward.apply(grad_input, output), grad_input * grad_output * (
+            1 - 2 * output
+        )
 
 
 class Tanh(Function):
@@ -211,14 +213,15 @@ def log_softmax(input: Tensor, dim: int) -> Tensor:
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
-    """Zero each value with probability `p` and divide the others by 1 - p; outside training do nothing.
+    """Zero values with probability `p`, divide the others by 1 - p; outside training do nothing.
 
     Args:
         input: any shape.
         p: the probability of dropping a value, from 0 to 1.
         generator: where the 64-bit seed of the mask is drawn from; the default generator if None.
 
-    Source: Hinton et al., "Improving neural networks by preventing co-adaptation of feature detectors",
+    Source: Hinton et al., "Improving neural networks by preventing co-adaptation of feature
+        detectors",
     2012; scaled at training time ("inverted") so that nothing changes at test time.
     """
     input = floating("dropout", input)
@@ -226,5 +229,3 @@ def dropout(
     if not training or p == 0:
         return input
     return Dropout.apply(input, seed=(generator or default_generator).draw_seed(), p=p)
-
-

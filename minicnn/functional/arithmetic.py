@@ -286,5 +286,7 @@ def _operands(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
         for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False):
             if m != n and 1 not in (m, n):
-                raise ValueError(f"{name}: shapes {a.shape} and {b.shape} cannot be broadcast together")
+                raise ValueError(
+                    f"{name}: shapes {a.shape} and {b.shape} cannot be broadcast together"
+                )
     return a, b

@@ -1,9 +1,11 @@
 """Convolution, transposed convolution, and the weight gradient that both share.
 
-The three operations below are the three ways to hold one argument of the same trilinear form free, so
-the derivative of each is made of the other two, and derivatives of every order follow:
+The three operations below are the three ways to hold one argument of the same trilinear form free,
+so the derivative of each is made of the other two, and derivatives of every order follow:
 
-    output = conv2d(input, weight)      grad_input = transposed(output, weight)      grad_weight = weight(input, output)
+    Conv2d:           input, weight       -> output
+    ConvTranspose2d:  output, weight      -> input
+    Conv2dWeight:     input, output       -> weight
 """
 
 from __future__ import annotations
@@ -113,8 +115,8 @@ def conv2d(
         input: (N, C, height, width).
         weight: (C_out, C / groups, kernel_h, kernel_w).
         bias: (C_out), or None.
-        stride, padding, dilation: an integer or a (vertical, horizontal) pair; padding also "valid", or
-            "same" with stride 1 and windows of odd extent.
+        stride, padding, dilation: an integer or a (vertical, horizontal) pair; padding also
+            "valid", or "same" with stride 1 and windows of odd extent.
         groups: both channel counts are divisible by it; each group sees its own input channels.
 
     Returns:
@@ -129,8 +131,9 @@ def conv2d(
     channels, (out_channels, group_channels) = input.shape[1], weight.shape[:2]
     if channels != group_channels * geometry.groups or out_channels % geometry.groups:
         raise ValueError(
-            f"{name}: input of shape {input.shape} and weight of shape {weight.shape} do not fit with "
-            f"groups={geometry.groups}: expected C = weight.shape[1] * groups, and C_out divisible by it"
+            f"{name}: input of shape {input.shape} and weight of shape {weight.shape} do not fit "
+            f"with groups={geometry.groups}: expected C = weight.shape[1] * groups, and C_out "
+            "divisible by groups"
         )
     _bias(name, bias, input, out_channels)
     sizes = zip(
@@ -139,8 +142,8 @@ def conv2d(
     )  # fmt: skip
     if min(output_size(*each) for each in sizes) < 1:
         raise ValueError(
-            f"{name}: the kernel {geometry.kernel_size} with dilation {geometry.dilation} is larger than "
-            f"the input {input.shape[2:]} with padding {geometry.padding}"
+            f"{name}: the kernel {geometry.kernel_size} with dilation {geometry.dilation} is "
+            f"larger than the input {input.shape[2:]} with padding {geometry.padding}"
         )
     return Conv2d.apply(input, weight, bias, geometry=geometry)
 
@@ -161,10 +164,12 @@ def conv_transpose2d(
 
     Args:
         input: (N, C, height, width).
-        weight: (C, C_out / groups, kernel_h, kernel_w): the weight of the convolution it transposes.
+        weight: (C, C_out / groups, kernel_h, kernel_w): the weight of the convolution it
+            transposes.
         bias: (C_out), or None.
         stride, padding, dilation, groups: those of that convolution.
-        output_padding: rows and columns added at the bottom and right, less than stride or dilation.
+        output_padding: rows and columns added at the bottom and right, less than stride or
+            dilation.
 
     Returns:
         A tensor (N, C_out, out_h, out_w).
@@ -179,8 +184,8 @@ def conv_transpose2d(
     channels, out_channels = input.shape[1], weight.shape[1] * geometry.groups
     if channels != weight.shape[0] or channels % geometry.groups:
         raise ValueError(
-            f"{name}: input of shape {input.shape} and weight of shape {weight.shape} do not fit with "
-            f"groups={geometry.groups}: expected C = weight.shape[0], divisible by groups"
+            f"{name}: input of shape {input.shape} and weight of shape {weight.shape} do not fit "
+            f"with groups={geometry.groups}: expected C = weight.shape[0], divisible by groups"
         )
     _bias(name, bias, input, out_channels)
     size = []

@@ -56,7 +56,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     """
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1]:
-        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit: inner sizes must be equal")
+        raise ValueError(
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: inner sizes must be equal"
+        )
     # A vector takes part as a one-row or one-column matrix; that dimension is dropped again.
     left = unsqueeze(a, 0) if a.ndim == 1 else a
     right = unsqueeze(b, 1) if b.ndim == 1 else b
@@ -105,5 +107,3 @@ def _rows(input: Tensor) -> int:
     for n in input.shape[:-1]:
         rows *= n
     return rows
-
-

@@ -15,7 +15,7 @@ from minicnn.tensor import Tensor, as_array, int64
 
 
 class CrossEntropyRows(Function):
-    """The loss of every target, from log-probabilities (N, C, L): linear, with the adjoint below."""
+    """The loss of every target from log-probabilities (N, C, L): linear, its adjoint below."""
 
     def forward(self, log_probs, *, target, weight, ignore_index, label_smoothing):
         self.options = {
@@ -61,8 +61,10 @@ def cross_entropy(
 
     Args:
         input: logits (N, C), (N, C, d1, ...) or (C).
-        target: class indices (N), (N, d1, ...) or a single one; or probabilities of the input's shape.
-        weight: (C), the weight of each class; the mean is then divided by the targets' total weight.
+        target: class indices (N), (N, d1, ...) or a single one; or probabilities of the input's
+            shape.
+        weight: (C), the weight of each class; the mean is then divided by the targets' total
+            weight.
         ignore_index: targets with this value count neither in the loss nor in the mean.
         reduction: "mean", "sum", or "none" for a loss the shape of the targets.
         label_smoothing: the share of every target that is spread evenly over all classes.

@@ -12,11 +12,9 @@ from minicnn.tensor import Tensor
 
 
 class MaxPool2d(Function):
-    def forward(self, input, *, kernel_size, stride, padding, dilation, ceil_mode):
+    def forward(self, input, *, window):
         self.size = input.shape[2:]
-        output, argmax = kernels.max_pool2d_forward(
-            input, kernel_size, stride, padding, dilation, ceil_mode
-        )
+        output, argmax = self.pool(input, window)
         self.save(argmax)
         return output
 
@@ -24,13 +22,15 @@ class MaxPool2d(Function):
         (argmax,) = self.saved
         return MaxPool2dBackward.apply(grad_output, argmax=argmax.data, size=self.size)
 
+    def pool(self, input, window):
+        return kernels.max_pool2d_forward(input, *window)
+
 
 class AdaptiveMaxPool2d(MaxPool2d):
-    def forward(self, input, *, output_size):
-        self.size = input.shape[2:]
-        output, argmax = adaptive_kernels.adaptive_max_pool2d_forward(input, output_size)
-        self.save(argmax)
-        return output
+    """Other windows, the same winners: only the pooling itself differs."""
+
+    def pool(self, input, window):
+        return adaptive_kernels.adaptive_max_pool2d_forward(input, window)
 
 
 class MaxPool2dBackward(Function):
@@ -106,13 +106,14 @@ def max_pool2d(
 ) -> Tensor:
     """Take the maximum of each window; its gradient goes to the first maximum in row-major order.
 
-    out_h = floor((height + 2 padding - dilation (kernel_h - 1) - 1) / stride) + 1, with `ceil_mode` rounded
-    up, less a last window that would begin beyond the image and its left padding. Padding counts as -inf.
+    out_h = floor((height + 2 padding - dilation (kernel_h - 1) - 1) / stride) + 1, with `ceil_mode`
+    rounded up, less a last window that would begin beyond the image and its left padding. Padding
+    counts as -inf.
 
     Args:
         input: (N, C, height, width).
-        kernel_size, stride, padding, dilation: an integer or a (vertical, horizontal) pair; the default
-            stride is the kernel size; padding is at most half the kernel.
+        kernel_size, stride, padding, dilation: an integer or a (vertical, horizontal) pair; the
+            default stride is the kernel size; padding is at most half the kernel.
 
     Returns:
         A tensor (N, C, out_h, out_w).
@@ -123,8 +124,7 @@ def max_pool2d(
     """
     name = "max_pool2d"
     window = _window(name, input, kernel_size, stride, padding, dilation, ceil_mode)
-    keys = ("kernel_size", "stride", "padding", "dilation")
-    return MaxPool2d.apply(input, **dict(zip(keys, window, strict=True)), ceil_mode=bool(ceil_mode))
+    return MaxPool2d.apply(input, window=(*window, bool(ceil_mode)))
 
 
 def avg_pool2d(
@@ -137,8 +137,9 @@ def avg_pool2d(
 ) -> Tensor:
     """Take the average of each window.
 
-    The divisor is the number of positions inside the padded image (the overhang of `ceil_mode` never
-    counts), or inside the image proper with `count_include_pad=False`. Sizes and errors as `max_pool2d`.
+    The divisor is the number of positions inside the padded image (the overhang of `ceil_mode`
+    never counts), or inside the image proper with `count_include_pad=False`. Sizes and errors as
+    `max_pool2d`.
     """
     name = "avg_pool2d"
     *window, _ = _window(name, input, kernel_size, stride, padding, 1, ceil_mode)
@@ -154,16 +155,14 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         input: (N, C, height, width).
         output_size: an integer or a pair (out_h, out_w), where None keeps the input's size.
     """
-    return AdaptiveAvgPool2d.apply(
-        input, output_size=_output_size("adaptive_avg_pool2d", input, output_size)
-    )
+    bins = _output_size("adaptive_avg_pool2d", input, output_size)
+    return AdaptiveAvgPool2d.apply(input, output_size=bins)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Take the maximum over out_h x out_w windows; windows as in `adaptive_avg_pool2d`."""
-    return AdaptiveMaxPool2d.apply(
-        input, output_size=_output_size("adaptive_max_pool2d", input, output_size)
-    )
+    bins = _output_size("adaptive_max_pool2d", input, output_size)
+    return AdaptiveMaxPool2d.apply(input, window=bins)
 
 
 def _window(
@@ -176,7 +175,9 @@ def _window(
     border = pair(name, padding, "padding", 0)
     spread = pair(name, dilation, "dilation", 1)
     if border[0] > kernel[0] // 2 or border[1] > kernel[1] // 2:
-        raise ValueError(f"{name}: padding is {border}, expected at most half of the kernel {kernel}")
+        raise ValueError(
+            f"{name}: padding is {border}, expected at most half of the kernel {kernel}"
+        )
     sizes = zip(input.shape[2:], kernel, steps, border, spread, strict=True)
     if min(kernels.pool_output_size(*each, ceil_mode) for each in sizes) < 1:
         raise ValueError(

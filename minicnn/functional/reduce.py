@@ -129,7 +129,10 @@ def sum_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     if input.shape == shape:
         return input
     lead = input.ndim - len(shape)
-    dims = [*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1 != input.shape[lead + i])]
+    dims = [
+        *range(lead),
+        *(lead + i for i, n in enumerate(shape) if n == 1 != input.shape[lead + i]),
+    ]
     return reshape(sum(input, dims, keepdim=True), shape)
 
 
@@ -173,7 +176,9 @@ def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     return unsqueeze(Tensor._wrap(index), dim) if keepdim and input.ndim else Tensor._wrap(index)
 
 
-def _select(name: str, input: Tensor, index: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+def _select(
+    name: str, input: Tensor, index: Tensor, dim: int, keepdim: bool
+) -> tuple[Tensor, Tensor]:
     if input.ndim == 0:
         return input, index
     dim = dimension(name, dim, input.ndim)

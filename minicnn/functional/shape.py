@@ -209,8 +209,14 @@ def expand(input: Tensor, shape: Sequence[int]) -> Tensor:
         input.shape[d - lead] if n == -1 and d >= lead else n for d, n in enumerate(shape)
     )
     tail = zip(input.shape, sizes[builtins.max(lead, 0) :], strict=False)
-    if lead < 0 or builtins.min(sizes, default=0) < 0 or builtins.any(m not in (1, n) for m, n in tail):
-        raise ValueError(f"expand: a tensor of shape {input.shape} cannot be expanded to {tuple(shape)}")
+    if (
+        lead < 0
+        or builtins.min(sizes, default=0) < 0
+        or builtins.any(m not in (1, n) for m, n in tail)
+    ):
+        raise ValueError(
+            f"expand: a tensor of shape {input.shape} cannot be expanded to {tuple(shape)}"
+        )
     return Expand.apply(input, shape=sizes)
 
 
@@ -336,7 +342,7 @@ def one_hot(target: Tensor, num_classes: int) -> Tensor:
 
 
 def plain_index(index: Any) -> Any:
-    """Replace tensors and lists in an index by arrays, copied so that later changes do not matter."""
+    """Replace tensors and lists in an index by copies that later changes do not reach."""
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     if isinstance(index, (Tensor, list, np.ndarray)):
@@ -356,7 +362,7 @@ def _picks_one(index: Any, ndim: int) -> bool:
 
 
 def _along(index: Any, dim: int) -> tuple[Any, ...]:
-    """Return the full index whose part along `dim` is `index` (np.take_along_axis without the axis)."""
+    """Return the full index whose part along `dim` is `index`, as np.take_along_axis makes it."""
     grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     grid[dim] = index
     return tuple(grid)
