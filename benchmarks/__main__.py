@@ -1,0 +1,67 @@
+"""`python -m benchmarks training`: a LeNet training step beside PyTorch's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+@click.group()
+def main() -> None:
+    """Check results, then time them, sides in turn."""
+
+
+@main.command()
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=15, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--steps", default=20, show_default=True, type=click.IntRange(1), help="Calls a round."
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here."
+)
+def training(
+    batch_size: int, threads: int, rounds: int, steps: int, json_path: Path | None
+) -> None:
+    """Time a LeNet training step beside PyTorch's."""
+    try:
+        from benchmarks.training import run
+
+        result = run(batch_size, threads, rounds, steps)
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; this compares with it"
+        ) from error
+    show(result)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the sides and the ratio."""
+    where = result["machine"]
+    table = Table(
+        "side",
+        "best, ms",
+        "median, ms",
+        title=f"{result['benchmark']}, batch {result['batch_size']}, {result['threads']} threads",
+        caption=f"{where['cpu']}, {where['cores']} cores, Python {where['python']}",
+    )
+    for name, seconds in result["sides"].items():
+        table.add_row(name, f"{seconds['best'] * 1e3:.2f}", f"{seconds['median'] * 1e3:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"PyTorch / minicnn: {result['ratio_best']:.2f} of the best, "
+        f"{result['ratio_median']:.2f} of the medians"
+    )
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")
