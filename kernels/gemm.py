@@ -36,9 +36,7 @@ Array = NDArray
 
 DEPTH = 384  # one panel of A: 8 x 384 floats = 12 KB, a quarter of the first-level cache
 TASKS = 8  # into how many pieces the work is cut, if it is large enough
-TASK_PANELS = (
-    8  # panels of B a task packs at once: 8 x 48 x 384 floats = 576 KB, half the second level
-)
+TASK_COLUMNS = 256  # of B, packed at once: 256 x 384 floats = 384 KB, for the second-level cache
 
 
 def gemm_reference(a: Array, b: Array) -> Array:
@@ -131,7 +129,7 @@ def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, width, splits):
         pack_rows(a, a_transposed, panel * ROWS, row_panels * ROWS, depth, packed_a)
 
     column_panels = (columns + width - 1) // width
-    panels_a_task = max(1, min(TASK_PANELS, column_panels // TASKS))
+    panels_a_task = max(1, min(TASK_COLUMNS // width, column_panels // TASKS))
     column_tasks = (column_panels + panels_a_task - 1) // panels_a_task
     blocks = (depth + DEPTH - 1) // DEPTH
     partial = np.empty((splits if splits > 1 else 0, rows, columns), c.dtype)
@@ -172,11 +170,8 @@ def multiply_block(packed_a, b, b_transposed, c, width, panels, steps):
     edge = np.empty(ROWS * width, c.dtype)
     for k_start in range(k_first, k_last, DEPTH):
         count = min(DEPTH, k_last - k_start)
-        for panel in range(first, last):
-            to = (panel - first) * width * count
-            pack_columns(
-                b, b_transposed, panel * width, columns, k_start, count, width, packed_b, to
-            )
+        n_last = min(columns, last * width)
+        pack_columns(b, b_transposed, first * width, n_last, k_start, count, width, packed_b)
         for m in range(0, rows, ROWS):
             a_start = k_start * padded_rows + m * count
             for panel in range(first, last):
@@ -220,23 +215,29 @@ def pack_rows(a, transposed, m, padded_rows, depth, packed):
 
 
 @jit
-def pack_columns(b, transposed, n, columns, k_start, steps, width, packed, start):
-    """Copy `width` columns of B from column `n` on into packed[k][column]; zeros beyond B."""
+def pack_columns(b, transposed, n_first, n_last, k_start, steps, width, packed):
+    """Copy columns [n_first, n_last) of B into packed[panel][k][column]; zeros beyond B."""
     source, stride = b.reshape(-1), b.shape[1]
-    valid = min(width, columns - n)
+    panels = (n_last - n_first + width - 1) // width
     if transposed:
-        # Eight steps of k at a time: each row of storage is read a cache line at a time.
-        for k_block in range(0, steps, 8):
-            k_end = min(steps, k_block + 8)
-            for j in range(valid):
-                place = (n + j) * stride + k_start
-                for k in range(k_block, k_end):
-                    store(packed, start + k * width + j, load(source, place + k))
+        # A panel's rows of storage side by side, a cache line of each at a time.
+        for panel in range(panels):
+            n = n_first + panel * width
+            for k_block in range(0, steps, 8):
+                for j in range(min(width, n_last - n)):
+                    place = (n + j) * stride + k_start
+                    for k in range(k_block, min(steps, k_block + 8)):
+                        to = (panel * steps + k) * width + j
+                        store(packed, to, load(source, place + k))
     else:
+        # A row of storage as far as the panels go, then the next: each row is on another page.
         for k in range(steps):
-            place = (k_start + k) * stride + n
-            for j in range(valid):
-                store(packed, start + k * width + j, load(source, place + j))
+            for panel in range(panels):
+                n = n_first + panel * width
+                place, to = (k_start + k) * stride + n, (panel * steps + k) * width
+                for j in range(min(width, n_last - n)):
+                    store(packed, to + j, load(source, place + j))
+    valid = n_last - n_first - (panels - 1) * width
     for k in range(steps):
         for j in range(valid, width):
-            store(packed, start + k * width + j, packed.dtype.type(0))
+            store(packed, ((panels - 1) * steps + k) * width + j, packed.dtype.type(0))
