@@ -1,9 +1,9 @@
 """Where big arrays get their memory.
 
 A training step frees megabytes and asks for the same megabytes again. GNU's malloc by default hands
-blocks of that size back to the system, and every page that comes back from it must be cleared and
-mapped anew: 0.4 ms and more for each megabyte, a third of a LeNet step. Told to keep up to KEEP bytes,
-it gives the warm pages out again.
+blocks of that size back to the system, and every page that comes back must be cleared and mapped
+anew: 0.4 ms and more for each megabyte, a third of a LeNet step. Told to keep up to KEEP bytes, it
+gives the warm pages out again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("setuptools")
     tree = tmp_path_factory.mktemp("tree") / "minicnn"
     ignore = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs")

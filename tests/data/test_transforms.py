@@ -288,4 +288,4 @@ def test_images_that_do_not_fit(transform, message):
 
 def test_compose_wants_transforms():
     with pytest.raises(TypeError, match="transforms: expected Transforms, got 'flip'"):
-        Compose(["flip"])  # type: ignore[list-item]
+        Compose(["flip"])

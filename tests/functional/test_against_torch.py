@@ -186,6 +186,7 @@ def check(
     total = sum((a * torch.from_numpy(g)).sum() for a, g in zip(us, upstream, strict=True))
     total.backward()
     for one, other in zip(x, t, strict=True):
+        assert one.grad is not None
         assert one.grad.shape == one.shape and one.grad.dtype == dtype
         scale = max(1.0, float(other.grad.abs().max()) if other.grad.numel() else 1.0)
         np.testing.assert_allclose(

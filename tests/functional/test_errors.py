@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-import minicnn.functional as F
+import minicnn.functional
 from minicnn import Tensor
+
+# Any: the calls below are wrong on purpose.
+F: Any = minicnn.functional
 
 
 def t(*shape: int, dtype: type = np.float32) -> Tensor:
@@ -17,7 +22,7 @@ LABELS = Tensor(np.array([0, 1]))
 
 # One case a line, however long.
 # ruff: noqa: E501
-CASES = [
+CASES: Any = [
     # call, exception, what the message says
     (lambda: F.conv2d(t(1, 3, 8), t(4, 3, 3, 3)), ValueError, r"conv2d: input has shape \(1, 3, 8\), expected \(N, C, height, width\)"),
     (lambda: F.conv2d(t(1, 3, 8, 8), t(4, 3, 3)), ValueError, "weight has shape"),

@@ -144,4 +144,4 @@ def test_golden_values_transposed(padding, size, rows):
 
 def test_foreign_arrays_are_refused():
     with pytest.raises(TypeError, match="conv2d_forward: expected a NumPy array"):
-        conv2d_forward([], np.ones((1, 1, 1, 1)), None, (1, 1), (0, 0), (1, 1), 1)  # type: ignore[arg-type]
+        conv2d_forward([], np.ones((1, 1, 1, 1)), None, (1, 1), (0, 0), (1, 1), 1)

@@ -113,4 +113,4 @@ def test_unknown_rung_and_foreign_array():
     with pytest.raises(ValueError, match="algorithm: got 'fast', expected 'plain' or 'tiled'"):
         gemm(np.ones((1, 1)), np.ones((1, 1)), algorithm="fast")
     with pytest.raises(TypeError, match="gemm: expected a NumPy array, got builtins.list"):
-        gemm([[1.0]], [[1.0]])  # type: ignore[arg-type]
+        gemm([[1.0]], [[1.0]])

@@ -1,0 +1,186 @@
+"""`minicnn train`: train a network in a folder of its own, or go on with a run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minicnn.cli._common import SETTINGS, data_folder_option, debug_option, load_data
+
+if TYPE_CHECKING:
+    from minicnn.training import RunFolder, Trainer
+
+# Options that --resume may be given with: they are the machine's, not the run's.
+WITH_RESUME = ("resume", "data_folder", "threads")
+AT_LEAST_0, AT_LEAST_1 = click.IntRange(0), click.IntRange(1)
+FOLDER = click.Path(path_type=Path)
+
+
+# fmt: off
+@click.command("train", short_help="Train a network, or go on with a run.",
+               context_settings=SETTINGS)
+@click.argument("model", required=False)
+@click.option("--data", default="mnist", show_default=True, metavar="NAME",
+              help="Dataset; `minicnn data` lists them.")
+@data_folder_option
+@click.option("--out", type=FOLDER, metavar="DIR",
+              help="Folder of the run, new or empty.  [default: runs/MODEL-DATA]")
+@click.option("--resume", type=FOLDER, metavar="RUN",
+              help="Go on with the run in this folder, exactly where it stopped.")
+@click.option("--epochs", type=AT_LEAST_1, metavar="N",
+              help="How often the training images are gone through.")
+@click.option("--batch-size", type=AT_LEAST_1, metavar="N", help="Images a step.")
+@click.option("--optimizer", metavar="NAME", help="sgd, adam or adamw.")
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate.")
+@click.option("--weight-decay", type=float, metavar="X", help="Pull of the weights towards zero.")
+@click.option("--schedule", metavar="NAME",
+              help="constant, step, multistep, cosine, one-cycle or plateau.")
+@click.option("--warmup", "warmup_epochs", type=float, metavar="EPOCHS",
+              help="Let the learning rate rise from nearly zero over this long.")
+@click.option("--label-smoothing", type=float, metavar="X",
+              help="Share of the target spread over all classes.")
+@click.option("--clip", "clip_norm", type=float, metavar="NORM", help="Largest gradient norm.")
+@click.option("--seed", type=AT_LEAST_0, metavar="N",
+              help="The same seed gives the same weights, bit for bit.  [default: 0]")
+@click.option("--save-every", type=AT_LEAST_1, metavar="STEPS",
+              help="Steps between checkpoints within an epoch.  [default: 200]")
+@click.option("--device", metavar="NAME", help="Where to compute.  [default: cpu]")
+@click.option("--threads", type=AT_LEAST_1, metavar="N",
+              help="Threads of the kernels.  [default: all cores]")
+@debug_option
+@click.pass_context
+def command(context: click.Context, model: str | None, data: str, data_folder: Path | None,
+            out: Path | None, resume: Path | None, **settings: Any) -> int:
+    """Train MODEL (such as lenet) and keep everything in one folder.
+
+    The folder gets the settings, a checkpoint, the weights, the metrics (CSV, JSON) and pictures:
+    learning curves, confusion matrix, first-layer filters. Defaults depend on MODEL, DATA and
+    OPTIMIZER and are written to the folder's config.json. Ctrl-C stops after the current step;
+    --resume goes on from there, and ends with the very weights that an unbroken run has.
+
+    \b
+    minicnn train lenet
+    minicnn train lenet --data fashion-mnist --epochs 20 --out runs/fashion
+    minicnn train --resume runs/lenet-mnist
+    """
+    if resume is not None:
+        _refuse_changes(context)
+        return _resume(resume, data_folder, settings["threads"])
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL', such as lenet.", context)
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    return _begin(model, data, data_folder, out, chosen)
+# fmt: on
+
+
+def _refuse_changes(context: click.Context) -> None:
+    """A run goes on as it was begun; say which argument asks for something else."""
+    default = click.core.ParameterSource.DEFAULT
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = name in context.params and context.get_parameter_source(name) is not default
+        if given and name not in WITH_RESUME:
+            shown = parameter.opts[0] if isinstance(parameter, click.Option) else name.upper()
+            raise click.UsageError(
+                f"--resume goes on with a run as it was begun; {shown} cannot be given with it",
+                context,
+            )
+
+
+def _begin(
+    model: str, data: str, data_folder: Path | None, out: Path | None, chosen: dict[str, Any]
+) -> int:
+    """Check everything, then make the run's folder and train."""
+    from minicnn.backend import check_device
+    from minicnn.data import load_dataset
+    from minicnn.models import MODELS
+    from minicnn.training import RunFolder, Trainer, default_config
+
+    check_device(chosen.get("device", "cpu"))
+    if model not in MODELS:
+        raise ValueError(f"model: got {model!r}, expected one of {', '.join(sorted(MODELS))}")
+    if out is not None:
+        RunFolder.check_free(out)
+    train, test = load_dataset(data, data_folder)
+    options = {name: chosen.pop(name) for name in ("lr", "weight_decay") if name in chosen}
+    folder = None if data_folder is None else str(data_folder.resolve())
+    config = default_config(
+        model, data, train, data_folder=folder, optimizer_options=options, **chosen
+    )
+    trainer = Trainer(config, train, test)
+    run = RunFolder.begin(config, out)
+    return _train(trainer, run)
+
+
+def _resume(path: Path, data_folder: Path | None, threads: int | None) -> int:
+    """Go on with a run, or say that it is finished."""
+    from minicnn.training import RunFolder, Trainer
+
+    run = RunFolder.find(path)
+    config = run.load_config()
+    if run.is_finished:
+        last = run.load_metrics()["last"]
+        click.echo(
+            f"{run} is finished: {config.epochs} epochs, test accuracy {last['test_accuracy']:.2%}"
+        )
+        return 0
+    if threads is not None:
+        config = config.changed(threads=threads)
+    train, test = load_data(config, data_folder)
+    trainer = Trainer(config, train, test)
+    trainer.restore(run)
+    return _train(trainer, run)
+
+
+def _train(trainer: Trainer, run: RunFolder) -> int:
+    """Train to the end, write the results and say how it went."""
+    from minicnn.training import Diverged, Interrupted
+    from minicnn.training.progress import clock, make_observer
+    from minicnn.training.report import write_results
+
+    _introduce(trainer, run)
+    go_on = f"minicnn train --resume {shlex.quote(str(run))}"
+    try:
+        trainer.run(run, make_observer())
+        result = write_results(trainer, run)
+    except Interrupted as place:
+        click.echo(f"stopped before {place}; everything is saved, go on with: {go_on}", err=True)
+        return 130
+    except KeyboardInterrupt:
+        click.echo(f"aborted; go on from the last checkpoint with: {go_on}", err=True)
+        return 130
+    except Diverged as error:
+        kept = (
+            "the last good checkpoint is kept" if run.checkpoint.exists() else "nothing was saved"
+        )
+        raise click.ClickException(f"{run}: {error}; {kept}; a smaller --lr may help") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or run}: {error.strerror or error}; older files are whole, "
+            f"go on with: {go_on}"
+        ) from error
+    seconds = sum(row.seconds for row in trainer.state.history)
+    click.echo(
+        f"test accuracy {result.accuracy:.2%} ({result.correct:,} of {result.total:,}) "
+        f"after {trainer.config.epochs} epochs, {clock(seconds)} of training; all in {run}"
+    )
+    return 0
+
+
+def _introduce(trainer: Trainer, run: RunFolder) -> None:
+    """Say in two lines what is trained, on what, and where it goes."""
+    config = trainer.config
+    count = sum(parameter.numel() for parameter in trainer.model.parameters())
+    click.echo(
+        f"{config.model}: {count:,} parameters; {config.data}: {len(trainer.train):,} training "
+        f"and {len(trainer.test):,} test images; {trainer.batches:,} steps of {config.batch_size} "
+        "an epoch"
+    )
+    state = trainer.state
+    start = f"goes on at epoch {state.epoch + 1}, step {state.step + 1}" if state.step else "begins"
+    click.echo(f"{run} {start}")

@@ -1,0 +1,50 @@
+"""`minicnn summary`: the figures of LeNet, known by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from minicnn.models import MODELS
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+
+
+def test_lenet(cli):
+    code, out, _ = cli("summary", "lenet", "--input", "1x28x28")
+    assert code == 0
+    table = rows(out)
+    assert table["conv1"][1:] == ["Conv2d", "20x24x24", "520", "288,000", "5"]
+    assert table["conv2"][1:] == ["Conv2d", "50x8x8", "25,050", "1,600,000", "14"]
+    assert table["fc1"][1:5] == ["Linear", "500", "400,500", "400,000"]
+    assert table["total"] == ["total", "431,080", "2,293,000"]
+
+
+def test_input_and_classes_shape_the_network(cli):
+    table = rows(cli("summary", "lenet", "--input", "3x32x40", "--classes", "7").out)
+    assert table["conv1"][2] == "20x28x36"
+    assert table["conv1"][3] == f"{20 * 3 * 25 + 20:,}"
+    assert table["fc2"][2:4] == ["7", f"{500 * 7 + 7:,}"]
+
+
+def test_without_a_model_the_networks_are_listed(cli):
+    code, out, _ = cli("summary")
+    assert code == 0
+    for name in MODELS:
+        assert f"\n  {name} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lenet5", "--classes", "7"], "classes: got 7, but lenet5 always has 10"),
+        (["lenet5", "--input", "1x28x28"], "expected"),
+        (["lenet", "--input", "1x8x8"], "input_size"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(cli, arguments, message):
+    code, out, err = cli("summary", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("minicnn: error: ") and message in err
+    assert err.count("\n") == 1
