@@ -10,6 +10,7 @@ from minicnn.data import DATASETS
 def test_the_list_names_every_dataset_and_its_place(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("MINICNN_HOME", str(tmp_path))
     monkeypatch.setenv("MINICNN_FASHION_MNIST", "/somewhere")
+    monkeypatch.delenv("MINICNN_MNIST", raising=False)
     code, out, _ = cli("data")
     assert code == 0
     for name in DATASETS:
