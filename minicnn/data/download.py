@@ -120,6 +120,9 @@ def pip_download(requirement: str, folder: str | Path) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that others see the old content or the new, never a part.
 
+    Several processes may fetch the same file at once: unlike a run's files, each has a temporary
+    name of its own.
+
     Raises:
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """

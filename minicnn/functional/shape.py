@@ -217,7 +217,7 @@ def expand(input: Tensor, shape: Sequence[int]) -> Tensor:
         raise ValueError(
             f"expand: a tensor of shape {input.shape} cannot be expanded to {tuple(shape)}"
         )
-    return Expand.apply(input, shape=sizes)
+    return input if sizes == input.shape else Expand.apply(input, shape=sizes)
 
 
 def getitem(input: Tensor, index: Any) -> Tensor:

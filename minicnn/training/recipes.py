@@ -13,7 +13,7 @@ from minicnn.models import MODELS, create_model
 from minicnn.training.config import TrainingConfig
 
 DEFAULTS: dict[str, Any] = {
-    "epochs": 5,
+    "epochs": 4,
     "batch_size": 64,
     "optimizer": "sgd",
     "schedule": "cosine",

@@ -22,7 +22,15 @@ def test_the_first_signal_is_noted(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_the_second_ctrl_c_acts_at_once():
+@pytest.fixture
+def terminal():
+    """Python's own handler, as in a terminal; a job in the background begins with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_ctrl_c_acts_at_once(terminal):
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
