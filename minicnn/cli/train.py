@@ -183,4 +183,6 @@ def _introduce(trainer: Trainer, run: RunFolder) -> None:
     )
     state = trainer.state
     start = f"goes on at epoch {state.epoch + 1}, step {state.step + 1}" if state.step else "begins"
+    if trainer.is_done:
+        start = "is trained; its results are still to be written"
     click.echo(f"{run} {start}")

@@ -24,7 +24,7 @@ def test_the_first_signal_is_noted(number):
 
 @pytest.fixture
 def terminal():
-    """Python's own handler, as in a terminal; a job in the background begins with SIGINT ignored."""
+    """Python's own handler, as in a terminal; background jobs begin with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
