@@ -153,8 +153,8 @@ class Function:
 class _Saved:
     """One array kept for backward: where it came from, and its version when it was kept.
 
-    Arrays are recognised by identity: what `save` was given is an input's array, an output's, or
-        neither.
+    Arrays are recognised by identity: what `save` was given is an input's array, an output's,
+    or neither.
     """
 
     __slots__ = ("array", "counter", "output_index", "place", "tensor", "version")

@@ -35,10 +35,9 @@ def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool) -> int
     """Name what is on each IMAGE (PNG, JPEG, ...) with the network of RUN.
 
     A network that was trained on MNIST gets each picture as MNIST was made: grey, bright ink on
-        black
-    (a dark drawing on a bright ground is inverted), cropped, scaled to 20 pixels and centred by its
-    mass in 28x28. Pictures that are 28x28 already keep their place. Networks trained on a folder of
-    images get the middle of each picture, scaled to the size of those.
+    black (a dark drawing on a bright ground is inverted), cropped, scaled to 20 pixels and centred
+    by its mass in 28x28. Pictures that are 28x28 already keep their place. Networks trained on a
+    folder of images get the middle of each picture, scaled to the size of those.
 
     \b
     minicnn predict runs/lenet-mnist seven.png

@@ -221,8 +221,7 @@ def dropout(
         generator: where the 64-bit seed of the mask is drawn from; the default generator if None.
 
     Source: Hinton et al., "Improving neural networks by preventing co-adaptation of feature
-        detectors",
-    2012; scaled at training time ("inverted") so that nothing changes at test time.
+    detectors", 2012; scaled at training time ("inverted") so that nothing changes at test time.
     """
     input = floating("dropout", input)
     p = probability("dropout", p)

@@ -14,7 +14,7 @@ class EpochMetrics:
     """One line of a run's history. Losses are means over images, accuracies lie between 0 and 1.
 
     The training figures are running ones: each batch counts as it was met, augmented, before its
-        step.
+    step.
     """
 
     epoch: int
