@@ -35,6 +35,10 @@ MODEL_INPUT: dict[str, dict[str, Any]] = {
     "lenet5": {"mean": [0.1 / 1.275], "std": [1 / 1.275]},
 }
 
+# What a dataset wants otherwise: a small one must be gone through more often.
+DATA_SETTINGS: dict[str, dict[str, Any]] = {
+    "digits": {"epochs": 30},
+}
 # Mean and standard deviation of the training pixels; of other data they are computed.
 DATA_INPUT: dict[str, dict[str, Any]] = {
     "mnist": {"mean": [0.1307], "std": [0.3081]},
@@ -67,7 +71,12 @@ def default_config(model: str, data: str, train: Dataset, **settings: Any) -> Tr
     Raises:
         ValueError: a name or option unknown, or a setting out of range.
     """
-    chosen = {**DEFAULTS, **MODEL_SETTINGS.get(model, {}), **settings}
+    chosen = {
+        **DEFAULTS,
+        **MODEL_SETTINGS.get(model, {}),
+        **DATA_SETTINGS.get(data, {}),
+        **settings,
+    }
     model_options = {**fitting_options(model, train), **chosen.pop("model_options", {})}
     optimizer_options = {
         **OPTIMIZER_OPTIONS.get(chosen["optimizer"], {}),
