@@ -307,7 +307,9 @@ def _visit(
 
 def _fit(function: Function, i: int, grad: Tensor) -> Tensor:
     """Bring a gradient to its input's shape and dtype, or say that it cannot be one."""
-    shape, dtype = function._inputs[i]  # type: ignore[misc]
+    expected = function._inputs[i]
+    assert expected is not None  # this input has an edge, so it was recorded
+    shape, dtype = expected
     if function.broadcasts and grad.shape != shape:
         grad = grad.sum_to(shape)
     if grad.shape != shape:
@@ -363,19 +365,19 @@ def grad(
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if grad_outputs is None:
-        grad_outputs = [None] * len(outputs)  # type: ignore[list-item]
-    elif isinstance(grad_outputs, Tensor):
-        grad_outputs = [grad_outputs]
-    if len(grad_outputs) != len(outputs):
+        upstream: Sequence[Tensor | None] = [None] * len(outputs)
+    else:
+        upstream = [grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs
+    if len(upstream) != len(outputs):
         raise ValueError(
-            f"grad_outputs: got {len(grad_outputs)} tensors, expected {len(outputs)}, one an output"
+            f"grad_outputs: got {len(upstream)} tensors, expected {len(outputs)}, one an output"
         )
     for i, x in enumerate(inputs):
         if not x.requires_grad:
             raise RuntimeError(f"inputs[{i}] does not require a gradient")
     captured = run_backward(
         outputs,
-        [root_gradient(o, g) for o, g in zip(outputs, grad_outputs, strict=True)],
+        [root_gradient(o, g) for o, g in zip(outputs, upstream, strict=True)],
         retain_graph=create_graph if retain_graph is None else retain_graph,
         create_graph=create_graph,
         targets=[gradient_edge(x) for x in inputs],

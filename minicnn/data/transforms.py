@@ -36,7 +36,7 @@ class Transform:
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         """Compute the new batch; what a transform defines."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no apply")
 
     def describe(self) -> dict[str, Any]:
         """Return {"name": class name, argument: value, ...}, which `build_transform` reads."""

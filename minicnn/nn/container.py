@@ -41,7 +41,7 @@ class _Numbered(Module):
         return names[index]
 
     def _part(self, modules: dict[str, Module]) -> Module:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} cannot be sliced")
 
 
 class Sequential(_Numbered):
