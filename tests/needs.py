@@ -1,5 +1,7 @@
 """What a test needs from the machine; where it is missing the test skips, or must not.
 
+    from tests.needs import needs_nvrtc
+
     @needs_nvrtc
     def test_...
 

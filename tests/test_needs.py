@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import shutil
 
-import needs
 import pytest
+
+from tests import needs
 
 
 def test_a_missing_tool_skips(monkeypatch):
