@@ -1,9 +1,38 @@
-"""What a host function says to an array that no kernel of its pair can read."""
+"""Which array module an array belongs to: the one question a host function asks before it runs."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+
+def array_module(op: str, array: object) -> Any:
+    """Return NumPy, CuPy or the simulator's look-alike of it, whichever `array` was made by.
+
+    Raises:
+        TypeError: naming `op`, when `array` is no array of these three.
+    """
+    if isinstance(array, np.ndarray):
+        return np
+    package = type(array).__module__
+    if package.split(".")[0] == "cupy":
+        import cupy
+
+        return cupy
+    if package.startswith("minicnn.cudasim"):
+        from minicnn import cudasim
+
+        return cudasim
+    raise no_kernel(op, array)
+
+
+def contiguous(array: Any) -> Any:
+    """Return `array` in C order, itself where it lies so; a 0-d array stays 0-d."""
+    return array if array.flags.c_contiguous else array.copy()
+
 
 def no_kernel(op: str, array: object) -> TypeError:
-    """Return the error for `op` called on something that is not a NumPy array."""
+    """Return the error for `op` called on something that is no array."""
     kind = f"{type(array).__module__}.{type(array).__qualname__}"
-    return TypeError(f"{op}: expected a NumPy array, got {kind}")
+    return TypeError(f"{op}: expected a NumPy array or one on a CUDA device, got {kind}")

@@ -34,9 +34,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._exp import exp, expm1
 from minicnn.kernels._jit import parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 
@@ -108,80 +109,104 @@ def tanh_backward_reference(grad_output: Array, output: Array) -> Array:
 
 def relu_forward(input: Array) -> Array:
     """Return max(input, 0)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("relu_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    relu_forward_cpu(_flat(input), output.reshape(-1))
+    xp = array_module("relu_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arrays = _flat(input), output.reshape(-1)
+    if xp is np:
+        relu_forward_cpu(*arrays)
+    else:
+        launch("activation", "relu_forward_cuda", output.size, *arrays)
     return output
 
 
 def relu_backward(grad_output: Array, output: Array) -> Array:
     """Return relu's gradient, from its output."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("relu_backward", grad_output)
-    grad_input = np.empty(output.shape, grad_output.dtype)
-    relu_backward_cpu(_flat(grad_output), _flat(output), grad_input.reshape(-1))
+    xp = array_module("relu_backward", grad_output)
+    grad_input = xp.empty(output.shape, grad_output.dtype)
+    arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
+    if xp is np:
+        relu_backward_cpu(*arrays)
+    else:
+        launch("activation", "relu_backward_cuda", output.size, *arrays)
     return grad_input
 
 
 def leaky_relu_forward(input: Array, negative_slope: float) -> Array:
     """Return the input, its negative part multiplied by `negative_slope`."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("leaky_relu_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    leaky_relu_forward_cpu(_flat(input), input.dtype.type(negative_slope), output.reshape(-1))
+    xp = array_module("leaky_relu_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arguments = _flat(input), input.dtype.type(negative_slope), output.reshape(-1)
+    if xp is np:
+        leaky_relu_forward_cpu(*arguments)
+    else:
+        launch("activation", "leaky_relu_forward_cuda", output.size, *arguments)
     return output
 
 
 def leaky_relu_backward(grad_output: Array, input: Array, negative_slope: float) -> Array:
     """Return leaky relu's gradient, from its input: a negative slope may turn the sign."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("leaky_relu_backward", grad_output)
+    xp = array_module("leaky_relu_backward", grad_output)
     slope = grad_output.dtype.type(negative_slope)
-    grad_input = np.empty(input.shape, grad_output.dtype)
-    leaky_relu_backward_cpu(_flat(grad_output), _flat(input), slope, grad_input.reshape(-1))
+    grad_input = xp.empty(input.shape, grad_output.dtype)
+    arguments = _flat(grad_output), _flat(input), slope, grad_input.reshape(-1)
+    if xp is np:
+        leaky_relu_backward_cpu(*arguments)
+    else:
+        launch("activation", "leaky_relu_backward_cuda", input.size, *arguments)
     return grad_input
 
 
 def sigmoid_forward(input: Array) -> Array:
     """Return 1 / (1 + e^-input)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("sigmoid_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    sigmoid_forward_cpu(_flat(input), output.reshape(-1))
+    xp = array_module("sigmoid_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arrays = _flat(input), output.reshape(-1)
+    if xp is np:
+        sigmoid_forward_cpu(*arrays)
+    else:
+        launch("activation", "sigmoid_forward_cuda", output.size, *arrays)
     return output
 
 
 def sigmoid_backward(grad_output: Array, output: Array) -> Array:
     """Return the sigmoid's gradient, from its output."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("sigmoid_backward", grad_output)
-    grad_input = np.empty(output.shape, grad_output.dtype)
-    sigmoid_backward_cpu(_flat(grad_output), _flat(output), grad_input.reshape(-1))
+    xp = array_module("sigmoid_backward", grad_output)
+    grad_input = xp.empty(output.shape, grad_output.dtype)
+    arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
+    if xp is np:
+        sigmoid_backward_cpu(*arrays)
+    else:
+        launch("activation", "sigmoid_backward_cuda", output.size, *arrays)
     return grad_input
 
 
 def tanh_forward(input: Array) -> Array:
     """Return the hyperbolic tangent."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("tanh_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    tanh_forward_cpu(_flat(input), output.reshape(-1))
+    xp = array_module("tanh_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arrays = _flat(input), output.reshape(-1)
+    if xp is np:
+        tanh_forward_cpu(*arrays)
+    else:
+        launch("activation", "tanh_forward_cuda", output.size, *arrays)
     return output
 
 
 def tanh_backward(grad_output: Array, output: Array) -> Array:
-    """Return tanh's gradient, from its output."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("tanh_backward", grad_output)
-    grad_input = np.empty(output.shape, grad_output.dtype)
-    tanh_backward_cpu(_flat(grad_output), _flat(output), grad_input.reshape(-1))
+    """Return the gradient of tanh, from its output."""
+    xp = array_module("tanh_backward", grad_output)
+    grad_input = xp.empty(output.shape, grad_output.dtype)
+    arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
+    if xp is np:
+        tanh_backward_cpu(*arrays)
+    else:
+        launch("activation", "tanh_backward_cuda", output.size, *arrays)
     return grad_input
 
 
 def _flat(array: Array) -> Array:
     """Return the elements in C order, without a copy where they lie so."""
-    return np.ascontiguousarray(array).reshape(-1)
+    return contiguous(array).reshape(-1)
 
 
 @parallel_jit
