@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def source(stem: str) -> str:
     return _read(f"{stem}.cu")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> str:
     text = (FOLDER / name).read_text(encoding="utf-8")
 
@@ -209,7 +209,7 @@ def _read(name: str) -> str:
     return f'#line 1 "{name}"\n{INCLUDE.sub(expand, text)}'
 
 
-@lru_cache(maxsize=None)
+@cache
 def signatures(stem: str) -> dict[str, Signature]:
     """Return every kernel of `<stem>.cu` by name, in the order of the file."""
     text = COMMENT.sub(" ", source(stem))
@@ -227,9 +227,9 @@ def _parameters(text: str) -> Iterator[Parameter]:
         yield Parameter(kind, "*" in words, words[-1])
 
 
-@lru_cache(maxsize=None)
+@cache
 def constants(stem: str) -> dict[str, int]:
-    """Return the `constexpr int` of `<stem>.cu` and its includes: tile sizes, threads in a block."""
+    """Return the `constexpr int` of `<stem>.cu` and its includes, such as tile sizes."""
     return {name: int(value) for name, value in CONSTANT.findall(source(stem))}
 
 
@@ -238,7 +238,7 @@ def stems() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.cu"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _function(xp: Any, stem: str, expression: str, shared_mem: int) -> Any:
     """Compile one kernel. CuPy and the simulator keep what they built on disk."""
     module = xp.RawModule(code=source(stem), options=OPTIONS, name_expressions=(expression,))
