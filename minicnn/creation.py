@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minicnn.random import Generator, default_generator
-from minicnn.tensor import Tensor, _shape, as_array, float32
+from minicnn.tensor import Tensor, as_array, float32
+from minicnn.tensor_methods import as_shape
 
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -29,15 +30,15 @@ def from_numpy(array: NDArray) -> Tensor:
 
 def empty(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
     """Return a tensor whose values are whatever the memory holds."""
-    return Tensor(np.empty(_shape(shape), dtype), requires_grad)
+    return Tensor(np.empty(as_shape(shape), dtype), requires_grad)
 
 
 def zeros(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.zeros(_shape(shape), dtype), requires_grad)
+    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
 
 
 def ones(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.ones(_shape(shape), dtype), requires_grad)
+    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
 
 
 def full(
@@ -67,7 +68,7 @@ def rand(
     generator: Generator | None = None,
 ) -> Tensor:
     """Return draws from U(0, 1)."""
-    draws = (generator or default_generator).numpy.random(_shape(shape))
+    draws = (generator or default_generator).numpy.random(as_shape(shape))
     return Tensor(np.asarray(draws, dtype), requires_grad)
 
 
@@ -78,5 +79,5 @@ def randn(
     generator: Generator | None = None,
 ) -> Tensor:
     """Return draws from the standard normal distribution."""
-    draws = (generator or default_generator).numpy.standard_normal(_shape(shape))
+    draws = (generator or default_generator).numpy.standard_normal(as_shape(shape))
     return Tensor(np.asarray(draws, dtype), requires_grad)

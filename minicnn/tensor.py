@@ -1,13 +1,13 @@
 """Tensor: an array, the gradient that belongs to it, and its place in the record of operations.
 
-Everything that computes is a function of `minicnn.functional`; the methods here only call it. How
-gradients travel is told in `minicnn.autograd`.
+Everything that computes is a function of `minicnn.functional`; the methods that only call one are
+in `minicnn.tensor_methods`. How gradients travel is told in `minicnn.autograd`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from types import MappingProxyType, ModuleType
+from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from minicnn.autograd import Function, root_gradient, run_backward
 from minicnn.backend import check_device
 from minicnn.grad_mode import is_grad_enabled
 from minicnn.random import Generator, default_generator
+from minicnn.tensor_methods import TensorMethods
 
 float32 = np.dtype(np.float32)
 float64 = np.dtype(np.float64)
@@ -28,13 +29,6 @@ bool_ = np.dtype(np.bool_)
 _FLOATS = (float32, float64)
 
 Scalar = float  # inside the class, `float` is a method
-
-
-def _functional() -> ModuleType:
-    # The one import upwards: methods are shorthands for functions that stand on this module.
-    from minicnn import functional
-
-    return functional
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None) -> NDArray:
@@ -62,7 +56,7 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> NDArray:
     return array
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """A multi-dimensional array with automatic differentiation; names and behaviour are PyTorch's.
 
     Args:
@@ -360,7 +354,9 @@ class Tensor:
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._writable("index assignment", value)[_functional().plain_index(index)] = _plain(value)
+        from minicnn.functional import plain_index
+
+        self._writable("index assignment", value)[plain_index(index)] = _plain(value)
 
     def _in_place(self, method: str, operator: str, other: Any) -> Tensor:
         # `x += y` on a computed tensor binds the name to x + y; nobody else sees the difference.
@@ -381,52 +377,7 @@ class Tensor:
     def __itruediv__(self, other: Any) -> Tensor:
         return self._in_place("div_", "__truediv__", other)
 
-    # Functions as methods ----------------------------------------------------------------------
-
-    def __add__(self, other: Any) -> Tensor:
-        return _functional().add(self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _functional().add(other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _functional().sub(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _functional().sub(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _functional().mul(self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _functional().mul(other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _functional().div(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _functional().div(other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _functional().pow(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _functional().pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return _functional().matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return _functional().matmul(other, self)
-
-    def __neg__(self) -> Tensor:
-        return _functional().neg(self)
-
-    def __abs__(self) -> Tensor:
-        return _functional().abs(self)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return _functional().getitem(self, index)
+    # Comparison --------------------------------------------------------------------------------
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
         return _compare(np.equal, self, other)
@@ -455,12 +406,20 @@ class Tensor:
     def __or__(self, other: Any) -> Tensor:
         return _compare(np.bitwise_or, self, other)
 
+    def all(self) -> Tensor:
+        return Tensor._wrap(self._data.all())
+
+    def any(self) -> Tensor:
+        return Tensor._wrap(self._data.any())
+
+    # Conversion --------------------------------------------------------------------------------
+
     def to(self, target: DTypeLike) -> Tensor:
         """Return this tensor in another dtype or on another device; itself if nothing changes."""
         if isinstance(target, str) and not hasattr(np, target):
             check_device(target)
             return self
-        return _functional().cast(self, target)
+        return self.cast(target)
 
     def float(self) -> Tensor:
         return self.to(float32)
@@ -471,120 +430,9 @@ class Tensor:
     def long(self) -> Tensor:
         return self.to(int64)
 
-    def clone(self) -> Tensor:
-        """Return a copy with the same history."""
-        return _functional().clone(self)
-
     def contiguous(self) -> Tensor:
         """Return this tensor if its memory is C-contiguous, else a copy that is."""
         return self if self._data.flags.c_contiguous else self.clone()
-
-    def exp(self) -> Tensor:
-        return _functional().exp(self)
-
-    def log(self) -> Tensor:
-        return _functional().log(self)
-
-    def sqrt(self) -> Tensor:
-        return _functional().sqrt(self)
-
-    def abs(self) -> Tensor:
-        return _functional().abs(self)
-
-    def pow(self, exponent: Any) -> Tensor:
-        return _functional().pow(self, exponent)
-
-    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
-        return _functional().clamp(self, min, max)
-
-    def matmul(self, other: Any) -> Tensor:
-        return _functional().matmul(self, other)
-
-    def relu(self) -> Tensor:
-        return _functional().relu(self)
-
-    def sigmoid(self) -> Tensor:
-        return _functional().sigmoid(self)
-
-    def tanh(self) -> Tensor:
-        return _functional().tanh(self)
-
-    def softmax(self, dim: int) -> Tensor:
-        return _functional().softmax(self, dim)
-
-    def log_softmax(self, dim: int) -> Tensor:
-        return _functional().log_softmax(self, dim)
-
-    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return _functional().sum(self, dim, keepdim)
-
-    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return _functional().mean(self, dim, keepdim)
-
-    def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-        return _functional().var(self, dim, correction, keepdim)
-
-    def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-        return _functional().std(self, dim, correction, keepdim)
-
-    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        return _functional().max(self, dim, keepdim)
-
-    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        return _functional().min(self, dim, keepdim)
-
-    def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return _functional().amax(self, dim, keepdim)
-
-    def amin(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return _functional().amin(self, dim, keepdim)
-
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        return _functional().argmax(self, dim, keepdim)
-
-    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        return _functional().argmin(self, dim, keepdim)
-
-    def all(self) -> Tensor:
-        return Tensor._wrap(self._data.all())
-
-    def any(self) -> Tensor:
-        return Tensor._wrap(self._data.any())
-
-    def sum_to(self, shape: Sequence[int]) -> Tensor:
-        """Sum over the dimensions along which `shape` would be broadcast to this tensor's shape."""
-        return _functional().sum_to(self, shape)
-
-    def gather(self, dim: int, index: Any) -> Tensor:
-        return _functional().gather(self, dim, index)
-
-    def reshape(self, *shape: Any) -> Tensor:
-        return _functional().reshape(self, _shape(shape))
-
-    def view(self, *shape: Any) -> Tensor:
-        return _functional().reshape(self, _shape(shape))
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        return _functional().flatten(self, start_dim, end_dim)
-
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        return _functional().transpose(self, dim0, dim1)
-
-    def permute(self, *dims: Any) -> Tensor:
-        return _functional().permute(self, _shape(dims))
-
-    def squeeze(self, dim: int | None = None) -> Tensor:
-        return _functional().squeeze(self, dim)
-
-    def unsqueeze(self, dim: int) -> Tensor:
-        return _functional().unsqueeze(self, dim)
-
-    def expand(self, *shape: Any) -> Tensor:
-        return _functional().expand(self, _shape(shape))
-
-    @property
-    def T(self) -> Tensor:
-        return self.permute(*reversed(range(self.ndim)))
 
 
 class Handle:
@@ -601,13 +449,6 @@ class Handle:
 
 def _plain(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
-
-
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """Read `f(2, 3)`, `f((2, 3))` and `f([2, 3])` alike."""
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        return tuple(sizes[0])
-    return sizes
 
 
 def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
