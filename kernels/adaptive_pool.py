@@ -27,8 +27,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -77,29 +78,41 @@ def _bin_reference(
 
 def adaptive_avg_pool2d_forward(input: Array, output_size: Pair) -> Array:
     """Return the mean of every bin, (N, C, *output_size)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("adaptive_avg_pool2d_forward", input)
-    output = np.empty((*input.shape[:2], *output_size), input.dtype)
-    adaptive_avg_pool2d_forward_cpu(np.ascontiguousarray(input), output)
+    xp = array_module("adaptive_avg_pool2d_forward", input)
+    input = contiguous(input)
+    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
+    if xp is np:
+        adaptive_avg_pool2d_forward_cpu(input, output)
+    else:
+        arguments = input, *input.shape[2:], *output_size, output
+        launch("adaptive_pool", "adaptive_avg_pool2d_forward_cuda", output.size, *arguments)
     return output
 
 
 def adaptive_avg_pool2d_backward(grad_output: Array, height: int, width: int) -> Array:
     """Return the gradient (N, C, height, width) of adaptive average pooling."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("adaptive_avg_pool2d_backward", grad_output)
-    grad_input = np.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
-    adaptive_avg_pool2d_backward_cpu(np.ascontiguousarray(grad_output), grad_input)
+    xp = array_module("adaptive_avg_pool2d_backward", grad_output)
+    grad_output = contiguous(grad_output)
+    grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
+    if xp is np:
+        adaptive_avg_pool2d_backward_cpu(grad_output, grad_input)
+    else:
+        arguments = grad_output, *grad_output.shape[2:], height, width, grad_input
+        launch("adaptive_pool", "adaptive_avg_pool2d_backward_cuda", grad_input.size, *arguments)
     return grad_input
 
 
 def adaptive_max_pool2d_forward(input: Array, output_size: Pair) -> tuple[Array, Array]:
     """Return the maximum of every bin and its argmax (int32), both (N, C, *output_size)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("adaptive_max_pool2d_forward", input)
-    output = np.empty((*input.shape[:2], *output_size), input.dtype)
-    argmax = np.empty(output.shape, np.int32)
-    adaptive_max_pool2d_forward_cpu(np.ascontiguousarray(input), output, argmax)
+    xp = array_module("adaptive_max_pool2d_forward", input)
+    input = contiguous(input)
+    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
+    argmax = xp.empty(output.shape, np.int32)
+    if xp is np:
+        adaptive_max_pool2d_forward_cpu(input, output, argmax)
+    else:
+        arguments = input, *input.shape[2:], *output_size, output, argmax
+        launch("adaptive_pool", "adaptive_max_pool2d_forward_cuda", output.size, *arguments)
     return output, argmax
 
 

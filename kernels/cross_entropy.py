@@ -27,8 +27,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 
@@ -92,19 +93,18 @@ def cross_entropy_forward(
     label_smoothing: float,
 ) -> Array:
     """Return the loss (N, L) of log-probabilities (N, C, L) at targets (N, L), not reduced."""
-    if not isinstance(log_probs, np.ndarray):
-        raise no_kernel("cross_entropy_forward", log_probs)
+    xp = array_module("cross_entropy_forward", log_probs)
+    _, classes, pixels = log_probs.shape
     if weight is None:
-        weight = np.ones(log_probs.shape[1], log_probs.dtype)
-    loss = np.empty(target.shape, log_probs.dtype)
-    cross_entropy_forward_cpu(
-        np.ascontiguousarray(log_probs),
-        np.ascontiguousarray(target),
-        np.ascontiguousarray(weight),
-        ignore_index,
-        float(label_smoothing),
-        loss,
-    )
+        weight = xp.ones(classes, log_probs.dtype)
+    loss = xp.empty(target.shape, log_probs.dtype)
+    inputs = contiguous(log_probs), contiguous(target), contiguous(weight)
+    options = ignore_index, float(label_smoothing)
+    if xp is np:
+        cross_entropy_forward_cpu(*inputs, *options, loss)
+    else:
+        arguments = *inputs, classes, pixels, *options, loss
+        launch("cross_entropy", "cross_entropy_forward_cuda", loss.size, *arguments)
     return loss
 
 
@@ -117,20 +117,18 @@ def cross_entropy_backward(
     num_classes: int,
 ) -> Array:
     """Return the gradient (N, C, L) of the log-probabilities."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("cross_entropy_backward", grad_output)
-    if weight is None:
-        weight = np.ones(num_classes, grad_output.dtype)
+    xp = array_module("cross_entropy_backward", grad_output)
     batch, pixels = target.shape
-    grad_log_probs = np.empty((batch, num_classes, pixels), grad_output.dtype)
-    cross_entropy_backward_cpu(
-        np.ascontiguousarray(grad_output),
-        np.ascontiguousarray(target),
-        np.ascontiguousarray(weight),
-        ignore_index,
-        float(label_smoothing),
-        grad_log_probs,
-    )
+    if weight is None:
+        weight = xp.ones(num_classes, grad_output.dtype)
+    grad_log_probs = xp.empty((batch, num_classes, pixels), grad_output.dtype)
+    inputs = contiguous(grad_output), contiguous(target), contiguous(weight)
+    options = ignore_index, float(label_smoothing)
+    if xp is np:
+        cross_entropy_backward_cpu(*inputs, *options, grad_log_probs)
+    else:
+        arguments = *inputs, num_classes, pixels, *options, grad_log_probs
+        launch("cross_entropy", "cross_entropy_backward_cuda", grad_log_probs.size, *arguments)
     return grad_log_probs
 
 
@@ -138,14 +136,15 @@ def cross_entropy_weights(
     target: Array, weight: Array | None, ignore_index: int, dtype: np.dtype
 ) -> Array:
     """Return the weight (N, L) of every target; it is 0 where the target is ignored."""
-    if not isinstance(target, np.ndarray):
-        raise no_kernel("cross_entropy_weights", target)
+    xp = array_module("cross_entropy_weights", target)
     if weight is None:
         return (target != ignore_index).astype(dtype)
-    weights = np.empty(target.shape, dtype)
-    cross_entropy_weights_cpu(
-        np.ascontiguousarray(target), np.ascontiguousarray(weight), ignore_index, weights
-    )
+    weights = xp.empty(target.shape, dtype)
+    arguments = contiguous(target), contiguous(weight), ignore_index, weights
+    if xp is np:
+        cross_entropy_weights_cpu(*arguments)
+    else:
+        launch("cross_entropy", "cross_entropy_weights_cuda", weights.size, *arguments)
     return weights
 
 

@@ -30,8 +30,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 
@@ -56,14 +57,17 @@ def dropout_forward_reference(input: Array, seed: int, p: float) -> Array:
 
 def dropout_forward(input: Array, seed: int, p: float) -> Array:
     """Zero each element with probability p and divide the rest by 1 - p; `seed` is a uint64."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("dropout_forward", input)
+    xp = array_module("dropout_forward", input)
     # uniform >= p, multiplied by 2^53: both sides are integers, and nothing is rounded.
     threshold = np.uint64(math.ceil(p * 2**53))
     scale = input.dtype.type(1 / (1 - p) if p < 1 else 0)
-    output = np.empty(input.shape, input.dtype)
-    flat = np.ascontiguousarray(input).reshape(-1)
-    dropout_forward_cpu(flat, np.uint64(seed), threshold, scale, output.reshape(-1))
+    output = xp.empty(input.shape, input.dtype)
+    flat = contiguous(input).reshape(-1)
+    arguments = flat, np.uint64(seed), threshold, scale, output.reshape(-1)
+    if xp is np:
+        dropout_forward_cpu(*arguments)
+    else:
+        launch("dropout", "dropout_forward_cuda", output.size, *arguments)
     return output
 
 

@@ -35,8 +35,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 
@@ -109,12 +110,11 @@ def sgd_step(
 
     Without velocity there is no momentum. In the `first` step the velocity is only written.
     """
-    if not isinstance(parameter, np.ndarray):
-        raise no_kernel("sgd_step", parameter)
+    xp = array_module("sgd_step", parameter)
     scalar = parameter.dtype.type
     flat_parameter = _flat(parameter)
     flat_velocity = flat_parameter[:0] if velocity is None else _flat(velocity)
-    sgd_step_cpu(
+    arguments = (
         _flat(gradient),
         scalar(lr),
         scalar(momentum),
@@ -122,9 +122,13 @@ def sgd_step(
         scalar(weight_decay),
         nesterov,
         first,
-        flat_parameter,
-        flat_velocity,
     )
+    arrays = flat_parameter, flat_velocity
+    if xp is np:
+        sgd_step_cpu(*arguments, *arrays)
+    else:
+        has_velocity = velocity is not None
+        launch("optimizer", "sgd_step_cuda", parameter.size, *arguments, has_velocity, *arrays)
     _write_back(flat_parameter, parameter)
     if velocity is not None:
         _write_back(flat_velocity, velocity)
@@ -144,12 +148,11 @@ def adam_step(
     decoupled: bool,
 ) -> None:
     """Update `parameter`, `exp_avg` and `exp_avg_sq` in place; `step` counts from 1."""
-    if not isinstance(parameter, np.ndarray):
-        raise no_kernel("adam_step", parameter)
+    xp = array_module("adam_step", parameter)
     scalar = parameter.dtype.type
     in_place = parameter, exp_avg, exp_avg_sq
     flat = [_flat(array) for array in in_place]
-    adam_step_cpu(
+    arguments = (
         _flat(gradient),
         scalar(lr / (1 - beta1**step)),
         scalar(1 - beta1),
@@ -161,13 +164,17 @@ def adam_step(
         scalar(0 if decoupled else weight_decay),
         *flat,
     )
+    if xp is np:
+        adam_step_cpu(*arguments)
+    else:
+        launch("optimizer", "adam_step_cuda", parameter.size, *arguments)
     for values, array in zip(flat, in_place, strict=True):
         _write_back(values, array)
 
 
 def _flat(array: Array) -> Array:
     """Return the elements in C order, without a copy where they lie so."""
-    return np.ascontiguousarray(array).reshape(-1)
+    return contiguous(array).reshape(-1)
 
 
 def _write_back(values: Array, array: Array) -> None:

@@ -35,11 +35,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
 Pair = tuple[int, int]
+Window = tuple[Pair, Pair, Pair, Pair]  # kernel size, stride, padding, dilation
 
 V2_GRID = ((2, 2), (0, 0), (1, 1))  # the stride, padding and dilation that rung v2 is made for
 
@@ -79,9 +81,12 @@ def max_pool2d_forward_reference(
 
 
 def max_pool2d_backward_reference(
-    grad_output: Array, argmax: Array, height: int, width: int
+    grad_output: Array, argmax: Array, height: int, width: int, window: Window | None
 ) -> Array:
-    """Define the gradient by plain loops, in float64: each output gives to its argmax."""
+    """Define the gradient by plain loops, in float64: each output gives to its argmax.
+
+    Whatever the `window`: which pixel it chose is all that matters.
+    """
     grad_input = np.zeros((*grad_output.shape[:2], height, width))
     for n, c, out_y, out_x in np.ndindex(*grad_output.shape):
         y, x = divmod(int(argmax[n, c, out_y, out_x]), width)
@@ -166,43 +171,64 @@ def max_pool2d_forward(
     input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
     """Return the maximum of every window and its argmax (int32), both (N, C, out_h, out_w)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("max_pool2d_forward", input)
-    input = np.ascontiguousarray(input)
+    xp = array_module("max_pool2d_forward", input)
+    input = contiguous(input)
     shape = _output_shape(input.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    output = np.empty(shape, input.dtype)
-    argmax = np.empty(shape, np.int32)
+    output = xp.empty(shape, input.dtype)
+    argmax = xp.empty(shape, np.int32)
+    window = *kernel_size, *stride, *padding, *dilation
     inside = shape == _output_shape(input.shape, kernel_size, stride, padding, dilation, False)
-    if inside and kernel_size in ((2, 2), (3, 3)) and (stride, padding, dilation) == V2_GRID:
+    v2 = inside and kernel_size in ((2, 2), (3, 3)) and (stride, padding, dilation) == V2_GRID
+    if xp is np and v2:
         max_pool2d_forward_v2_cpu(input, tuple(range(kernel_size[0])), output, argmax)
+    elif xp is np:
+        max_pool2d_forward_cpu(input, *window, output, argmax)
+    elif v2:
+        arguments = input, *input.shape[2:], *shape[2:], output, argmax
+        taps = kernel_size[:1]
+        launch("pool", "max_pool2d_forward_v2_cuda", output.size, *arguments, template=taps)
     else:
-        max_pool2d_forward_cpu(input, *kernel_size, *stride, *padding, *dilation, output, argmax)
+        arguments = input, *input.shape[2:], *window, *shape[2:], output, argmax
+        launch("pool", "max_pool2d_forward_cuda", output.size, *arguments)
     return output, argmax
 
 
-def max_pool2d_backward(grad_output: Array, argmax: Array, height: int, width: int) -> Array:
-    """Return the gradient (N, C, height, width) of max pooling, adaptive or not."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("max_pool2d_backward", grad_output)
-    planes = grad_output.shape[:2]
-    grad_input = np.empty((*planes, height * width), grad_output.dtype)
-    max_pool2d_backward_cpu(
-        np.ascontiguousarray(grad_output), np.ascontiguousarray(argmax), grad_input
-    )
+def max_pool2d_backward(
+    grad_output: Array, argmax: Array, height: int, width: int, window: Window | None
+) -> Array:
+    """Return the gradient (N, C, height, width) of max pooling.
+
+    `window` is the forward pass's (kernel_size, stride, padding, dilation), or None for adaptive
+    pooling. The CPU needs only argmax; a GPU has each pixel look for the windows it lies in.
+    """
+    xp = array_module("max_pool2d_backward", grad_output)
+    planes, sizes = grad_output.shape[:2], grad_output.shape[2:]
+    grad_input = xp.empty((*planes, height * width), grad_output.dtype)
+    inputs = contiguous(grad_output), contiguous(argmax)
+    if xp is np:
+        max_pool2d_backward_cpu(*inputs, grad_input)
+    elif window is None:
+        arguments = *inputs, *sizes, height, width, grad_input
+        launch("pool", "max_pool2d_backward_bins_cuda", grad_input.size, *arguments)
+    else:
+        geometry = (number for pair in window for number in pair)
+        arguments = *inputs, *sizes, *geometry, height, width, grad_input
+        launch("pool", "max_pool2d_backward_cuda", grad_input.size, *arguments)
     return grad_input.reshape(*planes, height, width)
 
 
 def max_pool2d_gather(input: Array, argmax: Array) -> Array:
     """Read `input` (N, C, height, width) at `argmax` (N, C, out_h, out_w); 0 where argmax is -1."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("max_pool2d_gather", input)
+    xp = array_module("max_pool2d_gather", input)
     batch, channels, height, width = input.shape
-    output = np.empty(argmax.shape, input.dtype)
-    max_pool2d_gather_cpu(
-        np.ascontiguousarray(input).reshape(batch, channels, height * width),
-        np.ascontiguousarray(argmax),
-        output,
-    )
+    output = xp.empty(argmax.shape, input.dtype)
+    planes = contiguous(input).reshape(batch, channels, height * width)
+    argmax = contiguous(argmax)
+    if xp is np:
+        max_pool2d_gather_cpu(planes, argmax, output)
+    else:
+        arguments = planes, height, width, argmax, *argmax.shape[2:], output
+        launch("pool", "max_pool2d_gather_cuda", output.size, *arguments)
     return output
 
 
@@ -215,13 +241,16 @@ def avg_pool2d_forward(
     count_include_pad: bool,
 ) -> Array:
     """Return the mean of every window, (N, C, out_h, out_w)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("avg_pool2d_forward", input)
+    xp = array_module("avg_pool2d_forward", input)
+    input = contiguous(input)
     shape = _output_shape(input.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    output = np.empty(shape, input.dtype)
-    avg_pool2d_forward_cpu(
-        np.ascontiguousarray(input), *kernel_size, *stride, *padding, count_include_pad, output
-    )
+    output = xp.empty(shape, input.dtype)
+    window = *kernel_size, *stride, *padding, count_include_pad
+    if xp is np:
+        avg_pool2d_forward_cpu(input, *window, output)
+    else:
+        arguments = input, *input.shape[2:], *window, *shape[2:], output
+        launch("pool", "avg_pool2d_forward_cuda", output.size, *arguments)
     return output
 
 
@@ -240,17 +269,16 @@ def avg_pool2d_backward(
     The arguments are those of the forward pass; what `ceil_mode` decides, the size of the output,
     `grad_output` already tells.
     """
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("avg_pool2d_backward", grad_output)
-    grad_input = np.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
-    avg_pool2d_backward_cpu(
-        np.ascontiguousarray(grad_output),
-        *kernel_size,
-        *stride,
-        *padding,
-        count_include_pad,
-        grad_input,
-    )
+    xp = array_module("avg_pool2d_backward", grad_output)
+    grad_output = contiguous(grad_output)
+    grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
+    window = *kernel_size, *stride, *padding, count_include_pad
+    if xp is np:
+        avg_pool2d_backward_cpu(grad_output, *window, grad_input)
+    else:
+        sizes = grad_output.shape[2:]
+        arguments = grad_output, *sizes, *window, height, width, grad_input
+        launch("pool", "avg_pool2d_backward_cuda", grad_input.size, *arguments)
     return grad_input
 
 

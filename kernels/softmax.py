@@ -26,10 +26,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import parallel_jit, prange
+from minicnn.kernels._launch import launch
 
 Array = NDArray
+
+WARP_BLOCK = 128  # threads in a block where a warp computes a row
 
 
 def softmax_forward_reference(input: Array, dim: int) -> Array:
@@ -80,37 +83,49 @@ def log_softmax_backward_reference(grad_output: Array, output: Array, dim: int) 
 
 def softmax_forward(input: Array, dim: int) -> Array:
     """Return numbers in [0, 1] that sum to 1 along `dim`."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("softmax_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    softmax_forward_cpu(_rows(input, dim), _rows(output, dim))
+    xp = array_module("softmax_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arrays = _rows(input, dim), _rows(output, dim)
+    if xp is np:
+        softmax_forward_cpu(*arrays)
+    else:
+        _launch_rows("softmax_forward", *arrays)
     return output
 
 
 def softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     """Return softmax's gradient, from its output."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("softmax_backward", grad_output)
-    grad_input = np.empty(output.shape, output.dtype)
-    softmax_backward_cpu(_rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim))
+    xp = array_module("softmax_backward", grad_output)
+    grad_input = xp.empty(output.shape, output.dtype)
+    arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
+    if xp is np:
+        softmax_backward_cpu(*arrays)
+    else:
+        _launch_rows("softmax_backward", *arrays)
     return grad_input
 
 
 def log_softmax_forward(input: Array, dim: int) -> Array:
     """Return the logarithm of softmax, exact where softmax itself rounds to 0 or 1."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("log_softmax_forward", input)
-    output = np.empty(input.shape, input.dtype)
-    log_softmax_forward_cpu(_rows(input, dim), _rows(output, dim))
+    xp = array_module("log_softmax_forward", input)
+    output = xp.empty(input.shape, input.dtype)
+    arrays = _rows(input, dim), _rows(output, dim)
+    if xp is np:
+        log_softmax_forward_cpu(*arrays)
+    else:
+        _launch_rows("log_softmax_forward", *arrays)
     return output
 
 
 def log_softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     """Return log-softmax's gradient, from its output."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("log_softmax_backward", grad_output)
-    grad_input = np.empty(output.shape, output.dtype)
-    log_softmax_backward_cpu(_rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim))
+    xp = array_module("log_softmax_backward", grad_output)
+    grad_input = xp.empty(output.shape, output.dtype)
+    arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
+    if xp is np:
+        log_softmax_backward_cpu(*arrays)
+    else:
+        _launch_rows("log_softmax_backward", *arrays)
     return grad_input
 
 
@@ -118,7 +133,21 @@ def _rows(array: Array, dim: int) -> Array:
     """Return the array as (outer, classes, inner), without a copy where it lies so."""
     dim %= array.ndim
     outer, inner = math.prod(array.shape[:dim]), math.prod(array.shape[dim + 1 :])
-    return np.ascontiguousarray(array).reshape(outer, array.shape[dim], inner)
+    return contiguous(array).reshape(outer, array.shape[dim], inner)
+
+
+def _launch_rows(op: str, *arrays: Array) -> None:
+    """Run a CUDA kernel on arrays (outer, classes, inner), a warp a row if rows lie in one piece.
+
+    Blocks are small because rows are often few: 128 of them still busy 32 multiprocessors.
+    """
+    *inputs, output = arrays
+    outer, classes, inner = output.shape
+    if inner == 1:
+        sizes = {"block": WARP_BLOCK, "per_block": WARP_BLOCK // 32}
+        launch("softmax", f"{op}_warp_cuda", outer, *inputs, classes, output, **sizes)
+    else:
+        launch("softmax", f"{op}_cuda", outer * inner, *inputs, classes, inner, output)
 
 
 @parallel_jit

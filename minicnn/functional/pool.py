@@ -12,50 +12,55 @@ from minicnn.tensor import Tensor
 
 
 class MaxPool2d(Function):
-    def forward(self, input, *, window):
-        self.size = input.shape[2:]
-        output, argmax = self.pool(input, window)
+    def forward(self, input, *, window, ceil_mode):
+        self.size, self.window = input.shape[2:], window
+        output, argmax = kernels.max_pool2d_forward(input, *window, ceil_mode)
         self.save(argmax)
         return output
 
     def backward(self, grad_output):
         (argmax,) = self.saved
-        return MaxPool2dBackward.apply(grad_output, argmax=argmax.data, size=self.size)
-
-    def pool(self, input, window):
-        return kernels.max_pool2d_forward(input, *window)
+        return MaxPool2dBackward.apply(
+            grad_output, argmax=argmax.data, size=self.size, window=self.window
+        )
 
 
 class AdaptiveMaxPool2d(MaxPool2d):
     """Other windows, the same winners: only the pooling itself differs."""
 
-    def pool(self, input, window):
-        return adaptive_kernels.adaptive_max_pool2d_forward(input, window)
+    def forward(self, input, *, output_size):
+        self.size, self.window = input.shape[2:], None
+        output, argmax = adaptive_kernels.adaptive_max_pool2d_forward(input, output_size)
+        self.save(argmax)
+        return output
 
 
 class MaxPool2dBackward(Function):
     """Add every gradient to the pixel that won its window."""
 
-    def forward(self, grad_output, *, argmax, size):
+    def forward(self, grad_output, *, argmax, size, window):
+        self.window = window
         self.save(argmax)
-        return kernels.max_pool2d_backward(grad_output, argmax, *size)
+        return kernels.max_pool2d_backward(grad_output, argmax, *size, window)
 
     def backward(self, grad_input):
         (argmax,) = self.saved
-        return MaxPool2dGather.apply(grad_input, argmax=argmax.data)
+        return MaxPool2dGather.apply(grad_input, argmax=argmax.data, window=self.window)
 
 
 class MaxPool2dGather(Function):
     """Read each window's winner: the adjoint of MaxPool2dBackward."""
 
-    def forward(self, input, *, argmax):
-        self.size = input.shape[2:]
+    def forward(self, input, *, argmax, window):
+        self.size, self.window = input.shape[2:], window
         self.save(argmax)
         return kernels.max_pool2d_gather(input, argmax)
 
     def backward(self, grad_output):
         (argmax,) = self.saved
-        return MaxPool2dBackward.apply(grad_output, argmax=argmax.data, size=self.size)
+        return MaxPool2dBackward.apply(
+            grad_output, argmax=argmax.data, size=self.size, window=self.window
+        )
 
 
 class AvgPool2d(Function):
@@ -124,7 +129,7 @@ def max_pool2d(
     """
     name = "max_pool2d"
     window = _window(name, input, kernel_size, stride, padding, dilation, ceil_mode)
-    return MaxPool2d.apply(input, window=(*window, bool(ceil_mode)))
+    return MaxPool2d.apply(input, window=window, ceil_mode=bool(ceil_mode))
 
 
 def avg_pool2d(
@@ -162,7 +167,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 def adaptive_max_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Take the maximum over out_h x out_w windows; windows as in `adaptive_avg_pool2d`."""
     bins = _output_size("adaptive_max_pool2d", input, output_size)
-    return AdaptiveMaxPool2d.apply(input, window=bins)
+    return AdaptiveMaxPool2d.apply(input, output_size=bins)
 
 
 def _window(

@@ -76,7 +76,7 @@ def test_the_backward_pass_and_gather_of_max_pooling_serve_the_adaptive_maximum(
     output, argmax = adaptive_pool.adaptive_max_pool2d_forward(input, (3, 4))
     assert_array_equal(max_pool2d_gather(input, argmax), output)
     grad_output = rng.standard_normal(output.shape)
-    grad_input = max_pool2d_backward(grad_output, argmax, 5, 7)
+    grad_input = max_pool2d_backward(grad_output, argmax, 5, 7, None)
     assert np.vdot(output, grad_output) == pytest.approx(np.vdot(input, grad_input), rel=1e-11)
 
 

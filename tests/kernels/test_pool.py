@@ -98,7 +98,9 @@ def test_window_without_a_pixel_has_no_argmax():
     assert_array_equal(output, np.full((1, 1, 1, 3), -np.inf))
     assert_array_equal(argmax, np.full((1, 1, 1, 3), -1))
     assert_array_equal(pool.max_pool2d_gather(input, argmax), np.zeros((1, 1, 1, 3)))
-    assert_array_equal(pool.max_pool2d_backward(output, argmax, 1, 3), np.zeros((1, 1, 1, 3)))
+    window = (2, 1), (1, 1), (1, 0), (2, 1)
+    grad_input = pool.max_pool2d_backward(output, argmax, 1, 3, window)
+    assert_array_equal(grad_input, np.zeros((1, 1, 1, 3)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -108,14 +110,15 @@ def test_max_backward_and_gather_equal_their_references(
 ):
     rng = np.random.default_rng(2)
     input = rng.standard_normal(shape).astype(dtype)
-    _, argmax = pool.max_pool2d_forward(input, kernel_size, stride, padding, (1, 1), ceil_mode)
+    window = kernel_size, stride, padding, (1, 1)
+    _, argmax = pool.max_pool2d_forward(input, *window, ceil_mode)
     grad_output = rng.standard_normal(argmax.shape).astype(dtype)
     before = grad_output.copy()
-    grad_input = pool.max_pool2d_backward(strided(grad_output), strided(argmax), *shape[2:])
-    wanted = pool.max_pool2d_backward_reference(grad_output, argmax, *shape[2:])
+    grad_input = pool.max_pool2d_backward(strided(grad_output), strided(argmax), *shape[2:], window)
+    wanted = pool.max_pool2d_backward_reference(grad_output, argmax, *shape[2:], window)
     assert grad_input.dtype == dtype
     assert_allclose(grad_input, wanted, **close(dtype))
-    pool.max_pool2d_backward(grad_output, argmax, *shape[2:])
+    pool.max_pool2d_backward(grad_output, argmax, *shape[2:], window)
     assert_array_equal(grad_output, before)
     gathered = pool.max_pool2d_gather(strided(input), strided(argmax))
     assert gathered.dtype == dtype
@@ -200,7 +203,8 @@ def test_pytorch_agrees(shape, kernel_size, stride, padding, ceil_mode):
     assert_array_equal(argmax, wanted_argmax)
     grad_output = rng.standard_normal(output.shape)
     (grad,) = torch.autograd.grad(wanted, tensor, torch.tensor(grad_output))
-    assert_allclose(pool.max_pool2d_backward(grad_output, argmax, height, width), grad, atol=1e-14)
+    grad_input = pool.max_pool2d_backward(grad_output, argmax, height, width, window[:4])
+    assert_allclose(grad_input, grad, atol=1e-14)
     for count_include_pad in (True, False):
         window = kernel_size, stride, padding, ceil_mode, count_include_pad
         wanted = torch.nn.functional.avg_pool2d(tensor, *window)
