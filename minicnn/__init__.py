@@ -40,12 +40,12 @@ from minicnn.random import Generator, default_generator, manual_seed
 from minicnn.tensor import Tensor, bool_, float32, float64, int32, int64, uint8
 
 if TYPE_CHECKING:
-    from minicnn import data, functional, models, nn, optim, training
+    from minicnn import cuda, data, functional, models, nn, optim, training
     from minicnn.functional import cat, concatenate, stack, where
 
 __version__ = "0.1.0"
 
-_LAZY_PACKAGES = ("data", "functional", "models", "nn", "optim", "training")
+_LAZY_PACKAGES = ("cuda", "data", "functional", "models", "nn", "optim", "training")
 _LAZY_NAMES = {
     "cat": "functional",
     "concatenate": "functional",
@@ -70,8 +70,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AnomalyError", "Function", "Generator", "Tensor", "arange", "bool_", "cat", "concatenate",
-    "data", "default_generator", "detect_anomaly", "empty", "enable_grad", "float32", "float64",
-    "from_numpy",
+    "cuda", "data", "default_generator", "detect_anomaly", "empty", "enable_grad", "float32",
+    "float64", "from_numpy",
     "full", "functional", "get_num_threads", "grad", "int32", "int64", "is_grad_enabled",
     "manual_seed", "models", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randn",
     "set_grad_enabled", "set_num_threads", "stack", "tensor", "training", "uint8", "where",

@@ -19,8 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from minicnn.backend import check_one_device, get_array_module, mixed_devices
 from minicnn.grad_mode import AnomalyError, mode, module_path, set_grad_enabled
 
 if TYPE_CHECKING:
@@ -54,11 +53,13 @@ class Function:
         needs_grad: for each input, whether its gradient is wanted; `backward` may skip the others.
         view: the output shares memory with the first input (reshape and its like).
         broadcasts: gradients have the broadcast shape; they are summed back to each input's own.
+        mixes_devices: the inputs may be on several devices.
     """
 
     name: ClassVar[str] = "function"
     view: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
+    mixes_devices: ClassVar[bool] = False
     needs_grad: tuple[bool, ...] = ()
     _hooks: dict[int, list[Callable]]
     _saved: Sequence[Any] | None
@@ -91,13 +92,19 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Any:
-        """Run `forward`, and remember the call if a gradient is wanted of some input."""
+        """Run `forward`, and remember the call if a gradient is wanted of some input.
+
+        Raises:
+            RuntimeError: when the inputs are on several devices; it names function and inputs.
+        """
         from minicnn.tensor import Tensor
 
         function = cls()
         function._saved = ()
         function._hooks = {}
         arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        if not cls.mixes_devices:
+            check_one_device(cls.name, arrays)
         function.needs_grad = tuple(
             mode.recording and isinstance(x, Tensor) and x.requires_grad for x in inputs
         )
@@ -405,8 +412,10 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
                 f"backward: a tensor of shape {output.shape} needs an explicit gradient; "
                 "only a scalar can start from 1"
             )
-        return Tensor(np.ones_like(output.data))
+        return Tensor(get_array_module(output.data).ones_like(output.data))
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+    if gradient.device != output.device:
+        raise mixed_devices("backward", "gradient", gradient.device, "the tensor", output.device)
     if gradient.shape != output.shape:
         raise ValueError(
             f"gradient: got shape {gradient.shape}, expected {output.shape}, the tensor's own"
@@ -417,13 +426,14 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
 def _check_forward(function: Function, arrays: Sequence[Any], result: Any) -> None:
     """Raise if a result is not finite; in a backward pass, name the operation it is of."""
     for array in result if isinstance(result, tuple) else (result,):
-        if array.dtype.kind != "f" or np.isfinite(array).all():
+        xp = get_array_module(array)
+        if array.dtype.kind != "f" or xp.isfinite(array).all():
             continue
         visited = mode.visiting
         given = [x for x in arrays if getattr(getattr(x, "dtype", None), "kind", "") == "f"]
-        verb = "made" if all(np.isfinite(x).all() for x in given) else "was given and passed on"
+        verb = "made" if all(xp.isfinite(x).all() for x in given) else "was given and passed on"
         name, path = function.name, module_path()
         if visited is not None:
             name, path = f"backward of {visited.name}", getattr(visited, "_module_path", "")
-        kind = "a NaN" if np.isnan(array).any() else "an infinity"
+        kind = "a NaN" if xp.isnan(array).any() else "an infinity"
         raise AnomalyError(f"{name}{f' in module {path}' if path else ''} {verb} {kind}")

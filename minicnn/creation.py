@@ -7,14 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from minicnn.backend import array_module, get_array_module, to_device
 from minicnn.random import Generator, default_generator
 from minicnn.tensor import Tensor, as_array, float32
 from minicnn.tensor_methods import as_shape
 
 
-def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Copy `data` (an array, a tensor, nested sequences, a number) into a new tensor."""
-    return Tensor(np.array(as_array(data, dtype)), requires_grad)
+def tensor(
+    data: Any,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+    *,
+    device: str | None = None,
+) -> Tensor:
+    """Copy `data` (an array, a tensor, nested sequences, a number) into a new tensor.
+
+    Without `device` it is where `data` is.
+    """
+    array = as_array(data, dtype).copy()
+    return Tensor(array if device is None else to_device(array, device), requires_grad)
 
 
 def from_numpy(array: NDArray) -> Tensor:
@@ -28,56 +39,73 @@ def from_numpy(array: NDArray) -> Tensor:
     return Tensor(array)
 
 
-def empty(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+def empty(
+    *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Return a tensor whose values are whatever the memory holds."""
-    return Tensor(np.empty(as_shape(shape), dtype), requires_grad)
+    return Tensor(array_module(device).empty(as_shape(shape), dtype), requires_grad)
 
 
-def zeros(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
+def zeros(
+    *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
+    return Tensor(array_module(device).zeros(as_shape(shape), dtype), requires_grad)
 
 
-def ones(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
+def ones(
+    *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
+    return Tensor(array_module(device).ones(as_shape(shape), dtype), requires_grad)
 
 
 def full(
-    shape: Any, value: float, *, dtype: DTypeLike = float32, requires_grad: bool = False
+    shape: Any,
+    value: float,
+    *,
+    dtype: DTypeLike = float32,
+    device: str = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
-    return Tensor(np.full(shape, value, dtype), requires_grad)
+    return Tensor(array_module(device).full(shape, value, dtype), requires_grad)
 
 
 def zeros_like(other: Tensor, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.zeros_like(other.data), requires_grad)
+    """Return zeros of another tensor's shape, dtype and device."""
+    return Tensor(get_array_module(other.data).zeros_like(other.data), requires_grad)
 
 
 def ones_like(other: Tensor, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.ones_like(other.data), requires_grad)
+    """Return ones of another tensor's shape, dtype and device."""
+    return Tensor(get_array_module(other.data).ones_like(other.data), requires_grad)
 
 
-def arange(*args: float, dtype: DTypeLike | None = None) -> Tensor:
+def arange(*args: float, dtype: DTypeLike | None = None, device: str = "cpu") -> Tensor:
     """Return `arange(stop)`, `arange(start, stop)` or `arange(start, stop, step)`."""
     array = np.arange(*args, dtype=dtype)
-    return Tensor(array.astype(float32) if dtype is None and array.dtype.kind == "f" else array)
+    if dtype is None and array.dtype.kind == "f":
+        array = array.astype(float32)
+    return Tensor(to_device(array, device))
 
 
 def rand(
     *shape: Any,
     dtype: DTypeLike = float32,
+    device: str = "cpu",
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Return draws from U(0, 1)."""
+    """Return draws from U(0, 1), made on the host and so the same on every device."""
     draws = (generator or default_generator).numpy.random(as_shape(shape))
-    return Tensor(np.asarray(draws, dtype), requires_grad)
+    return Tensor(to_device(np.asarray(draws, dtype), device), requires_grad)
 
 
 def randn(
     *shape: Any,
     dtype: DTypeLike = float32,
+    device: str = "cpu",
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Return draws from the standard normal distribution."""
+    """Return draws from the standard normal distribution, the same on every device."""
     draws = (generator or default_generator).numpy.standard_normal(as_shape(shape))
-    return Tensor(np.asarray(draws, dtype), requires_grad)
+    return Tensor(to_device(np.asarray(draws, dtype), device), requires_grad)

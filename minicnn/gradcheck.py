@@ -6,7 +6,8 @@
 
 v runs over every single element of a small input and over random unit directions of a large one,
 which check the whole gradient with a few evaluations (Maclaurin and others' autograd does the
-same). Everything is float64: central differences with eps = 1e-5 are then good to about 1e-9, where
+same). The function runs where its inputs are; the check's own arithmetic is NumPy's, on the host.
+Everything is float64: central differences with eps = 1e-5 are then good to about 1e-9, where
 float32 never gets below 1e-4.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import grad
+from minicnn.backend import to_device, to_host
 from minicnn.grad_mode import enable_grad, no_grad
 from minicnn.tensor import Tensor, float64
 
@@ -56,6 +58,7 @@ def gradcheck(
     eps: float = 1e-5,
     tolerance: float = 1e-6,
     seed: int = 0,
+    device: str | None = None,
 ) -> GradcheckReport:
     """Compare the gradients of `fn` with finite differences.
 
@@ -66,6 +69,7 @@ def gradcheck(
         eps: the step of the central difference.
         tolerance: the largest relative error (see `GradcheckReport.error`) that passes.
         seed: of the upstream gradient and the directions.
+        device: where to move the Tensors among the inputs first; None leaves them.
 
     Returns:
         The worst disagreement, when it is within the tolerance.
@@ -76,7 +80,7 @@ def gradcheck(
         TypeError: when an input to be checked is not float64.
         ValueError: when no input requires a gradient.
     """
-    arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    arguments = _arguments(inputs, device)
     checked = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad]
     for i in checked:
         if arguments[i].dtype != float64:
@@ -88,10 +92,11 @@ def gradcheck(
         raise ValueError("inputs: none requires a gradient, expected at least one that does")
     rng = np.random.default_rng(seed)
     outputs = _outputs(fn(*arguments))
-    _finite("the output", *(y.data for y in outputs))
+    values = [to_host(y.data) for y in outputs]
+    _finite("the output", *values)
     with no_grad():
-        again = _outputs(fn(*arguments))
-    if any(not np.array_equal(y.data, z.data) for y, z in zip(outputs, again, strict=True)):
+        again = [to_host(y.data) for y in _outputs(fn(*arguments))]
+    if any(not np.array_equal(y, z) for y, z in zip(values, again, strict=True)):
         raise GradcheckError("the function gives different results for the same input")
     upstream = [rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape) for y in outputs]
     gradients = _gradients(outputs, [arguments[i] for i in checked], upstream)
@@ -132,18 +137,19 @@ def gradgradcheck(
     eps: float = 1e-5,
     tolerance: float = 1e-6,
     seed: int = 0,
+    device: str | None = None,
 ) -> GradcheckReport:
     """Compare the second derivatives of `fn` with finite differences of its first.
 
     The function that is checked maps the inputs and the upstream gradients to the inputs'
     gradients. Arguments, result and errors are those of `gradcheck`.
     """
-    arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    arguments = _arguments(inputs, device)
     checked = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad]
     with no_grad():
         outputs = _outputs(fn(*arguments))
     rng = np.random.default_rng([seed, 2])
-    upstream = [Tensor(rng.uniform(0.5, 1.5, y.shape), requires_grad=True) for y in outputs]
+    upstream = [_beside(y, rng.uniform(0.5, 1.5, y.shape), requires_grad=True) for y in outputs]
 
     def gradient_of_fn(*values: Any) -> list[Tensor]:
         arguments, upstream = values[: -len(outputs)], values[-len(outputs) :]
@@ -162,6 +168,21 @@ def gradgradcheck(
     )
 
 
+def _arguments(inputs: Tensor | Sequence[Any], device: str | None) -> list[Any]:
+    arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if device is None:
+        return arguments
+    return [
+        x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
+        for x in arguments
+    ]
+
+
+def _beside(tensor: Tensor, values: Any, requires_grad: bool = False) -> Tensor:
+    """Return a tensor of host values where `tensor` is."""
+    return Tensor(to_device(np.asarray(values), tensor.device), requires_grad)
+
+
 def _outputs(result: Any) -> list[Tensor]:
     results = list(result) if isinstance(result, (tuple, list)) else [result]
     return [y for y in results if isinstance(y, Tensor) and y.dtype.kind == "f"]
@@ -170,12 +191,13 @@ def _outputs(result: Any) -> list[Tensor]:
 def _gradients(
     outputs: list[Tensor], inputs: list[Tensor], upstream: list[np.ndarray]
 ) -> list[np.ndarray]:
-    with_graph = [(y, Tensor(u)) for y, u in zip(outputs, upstream, strict=True) if y.requires_grad]
+    pairs = zip(outputs, upstream, strict=True)
+    with_graph = [(y, _beside(y, u)) for y, u in pairs if y.requires_grad]
     if not with_graph:
         return [np.zeros(x.shape) for x in inputs]
     found = grad([y for y, _ in with_graph], inputs, [u for _, u in with_graph], allow_unused=True)
     return [
-        np.zeros(x.shape) if g is None else np.array(g.data)
+        np.zeros(x.shape) if g is None else np.array(to_host(g.data))
         for x, g in zip(inputs, found, strict=True)
     ]
 
@@ -204,13 +226,12 @@ def _difference(
     results = []
     with no_grad():
         for step in (eps, -eps):
-            moved = Tensor(arguments[i].data + step * direction, requires_grad=True)
-            results.append(_outputs(fn(*arguments[:i], moved, *arguments[i + 1 :])))
+            values = to_host(arguments[i].data) + step * direction
+            moved = _beside(arguments[i], values, requires_grad=True)
+            outputs = _outputs(fn(*arguments[:i], moved, *arguments[i + 1 :]))
+            results.append([to_host(y.data) for y in outputs])
     return float(
-        sum(
-            (u * (plus.data - minus.data)).sum()
-            for u, plus, minus in zip(upstream, *results, strict=True)
-        )
+        sum((u * (plus - minus)).sum() for u, plus, minus in zip(upstream, *results, strict=True))
         / (2 * eps)
     )
 

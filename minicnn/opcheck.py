@@ -2,7 +2,8 @@
 
 Inputs stay clear of kinks by construction: where order matters (maxima, ReLU, |x|) the values are a
 shuffled, evenly spaced ladder, so that no two are closer than a hundred steps of the finite
-difference.
+difference. Every tensor an operation takes is among its inputs, so that all of them can be moved to
+another device.
 """
 
 from __future__ import annotations
@@ -83,29 +84,33 @@ def _cross_entropy(**options: Any) -> Case:
         target[0, 0] = -100
         weight = Tensor(rng.uniform(0.5, 2, 5)) if options.get("weighted") else None
         rest = {k: v for k, v in options.items() if k != "weighted"}
-        return lambda x: F.cross_entropy(x, target, weight, **rest), [normal(rng, 4, 5, 3)]
+        return (
+            lambda x, target, weight: F.cross_entropy(x, target, weight, **rest),
+            [normal(rng, 4, 5, 3), target, weight],
+        )
 
     return case
 
 
 def _soft_cross_entropy(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
     target = F.softmax(normal(rng, 4, 5), 1).detach()
-    return lambda x: F.cross_entropy(x, target, label_smoothing=0.1), [normal(rng, 4, 5)]
+    return (
+        lambda x, target: F.cross_entropy(x, target, label_smoothing=0.1),
+        [normal(rng, 4, 5), target],
+    )
 
 
 def _nll(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
-    target = Tensor(rng.integers(0, 5, 4))
-    return lambda x: F.nll_loss(x, target), [normal(rng, 4, 5)]
+    return F.nll_loss, [normal(rng, 4, 5), Tensor(rng.integers(0, 5, 4))]
 
 
 def _gather(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
     index = Tensor(rng.integers(0, 4, (3, 5)))
-    return lambda x: F.gather(x, 1, index), [normal(rng, 3, 4)]
+    return lambda x, index: F.gather(x, 1, index), [normal(rng, 3, 4), index]
 
 
 def _where(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
-    condition = rng.random((3, 4)) < 0.5
-    return lambda a, b: F.where(condition, a, b), [normal(rng, 3, 4), normal(rng, 4)]
+    return F.where, [Tensor(rng.random((3, 4)) < 0.5), normal(rng, 3, 4), normal(rng, 4)]
 
 
 def _dropout(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
@@ -132,6 +137,7 @@ OPS: dict[str, Case] = {
     "where": _where,
     "cast": _unary(lambda x: F.cast(x, np.float64) * 2),
     "clone": _unary(F.clone),
+    "to_device": _unary(lambda x: F.to_device(x, "cpu") * 2),
     "sum": _unary(lambda x: F.sum(x, (0, 2)), normal, 2, 3, 4),
     "mean": _unary(lambda x: F.mean(x, 1, keepdim=True)),
     "var": _unary(lambda x: F.var(x, 1)),
@@ -197,8 +203,8 @@ OPS: dict[str, Case] = {
 }
 
 
-def check_op(name: str, seed: int = 0) -> OpResult:
-    """Check the first and second derivatives of one operation of `OPS`.
+def check_op(name: str, seed: int = 0, device: str = "cpu") -> OpResult:
+    """Check the first and second derivatives of one operation of `OPS` on a device.
 
     Raises:
         ValueError: for a name that is not in `OPS`.
@@ -207,8 +213,8 @@ def check_op(name: str, seed: int = 0) -> OpResult:
         raise ValueError(f"op: got {name!r}, expected one of {', '.join(OPS)}")
     fn, inputs = OPS[name](np.random.default_rng(seed))
     try:
-        first = gradcheck(fn, inputs, seed=seed)
-        second = gradgradcheck(fn, inputs, seed=seed)
+        first = gradcheck(fn, inputs, seed=seed, device=device)
+        second = gradgradcheck(fn, inputs, seed=seed, device=device)
     except GradcheckError as error:
         return OpResult(name, float("nan"), float("nan"), 0, False, str(error))
     comparisons = first.comparisons + second.comparisons

@@ -145,4 +145,5 @@ def load_state_dict(path: PathLike) -> dict[str, np.ndarray]:
 
 
 def _as_array(value: Any) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else value.detach().numpy()
+    """Return a tensor's or array's values on the host: files know no devices."""
+    return value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()

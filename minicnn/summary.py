@@ -25,7 +25,7 @@ from minicnn.autograd import gradient_edge
 from minicnn.creation import zeros
 from minicnn.functional._check import integer, pair
 from minicnn.grad_mode import enable_grad
-from minicnn.tensor import Tensor, float32
+from minicnn.tensor import Tensor
 
 _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 _ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -121,9 +121,10 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     """
     shape = tuple(integer("summarize", size, "input_shape", 1) for size in input_shape)
     parameters = list(model.parameters())
-    image = zeros(
-        1, *shape, dtype=parameters[0].dtype if parameters else float32, requires_grad=True
-    )
+    image = zeros(1, *shape)
+    if parameters:
+        image = image.to(parameters[0].detach())
+    image.requires_grad_()
     tracer = _Tracer(image)
     handles = [
         module.register_forward_hook(tracer.hook(path or type(module).__name__))

@@ -6,6 +6,7 @@ in `minicnn.tensor_methods`. How gradients travel is told in `minicnn.autograd`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minicnn.autograd import Function, root_gradient, run_backward
-from minicnn.backend import check_device
+from minicnn.backend import (
+    DEVICES,
+    check_device,
+    device_of,
+    get_array_module,
+    is_array,
+    mixed_devices,
+    to_device,
+    to_host,
+)
 from minicnn.grad_mode import is_grad_enabled
 from minicnn.random import Generator, default_generator
 from minicnn.tensor_methods import TensorMethods
@@ -31,17 +41,19 @@ _FLOATS = (float32, float64)
 Scalar = float  # inside the class, `float` is a method
 
 
-def as_array(data: Any, dtype: DTypeLike | None = None) -> NDArray:
+def as_array(data: Any, dtype: DTypeLike | None = None) -> Any:
     """Return `data` as an array; plain Python floats become float32, plain integers int64.
+
+    An array stays on its device; what was none becomes one of NumPy's.
 
     Raises:
         TypeError: when the values are not booleans, integers, or float32 / float64 numbers.
     """
     if isinstance(data, Tensor):
         data = data.data
-    typed = isinstance(data, (np.ndarray, np.generic))
+    typed = isinstance(data, np.generic) or is_array(data)
     try:
-        array = np.asarray(data, dtype)
+        array = get_array_module(data).asarray(data, dtype)
     except (ValueError, TypeError) as error:
         raise TypeError(f"data: cannot be read as an array ({error})") from error
     if not typed and dtype is None:
@@ -92,7 +104,8 @@ class Tensor(TensorMethods):
     def _wrap(cls, array: Any) -> Tensor:
         """Make a tensor around a kernel's result, without the checks that user data needs."""
         tensor = Tensor.__new__(Tensor)
-        tensor._data = array if isinstance(array, np.ndarray) else np.asarray(array)
+        # NumPy makes scalars where CuPy makes arrays without dimensions.
+        tensor._data = np.asarray(array) if isinstance(array, (np.generic, int, float)) else array
         tensor._version = [0]
         return tensor
 
@@ -121,7 +134,8 @@ class Tensor(TensorMethods):
 
     @property
     def device(self) -> str:
-        return "cpu"
+        """Where the values are: "cpu", "cuda" or "cuda:sim"."""
+        return device_of(self._data)
 
     def size(self, dim: int | None = None) -> Any:
         """Return the shape, or the length of one dimension."""
@@ -172,15 +186,24 @@ class Tensor(TensorMethods):
         """Return the values as a NumPy array that shares memory with the tensor.
 
         A change made through that array goes unseen by the in-place guards; `copy()` it to be safe.
+
+        Raises:
+            TypeError: when the values are on another device than the CPU.
         """
+        if self.device != "cpu":
+            raise TypeError(
+                f"numpy: can't convert a tensor on {self.device!r} to NumPy; "
+                "use Tensor.cpu() to copy it to host memory first"
+            )
         return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
-        return np.array(self._data, dtype, copy=copy)
+        return np.array(self.numpy(), dtype, copy=copy)
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix="tensor(", precision=4)
+        text = np.array2string(to_host(self._data), separator=", ", prefix="tensor(", precision=4)
         extra = "" if self.dtype in (float32, int64, bool_) else f", dtype={self.dtype}"
+        extra += "" if self.device == "cpu" else f", device={self.device!r}"
         if self._node is not None:
             extra += f", grad_fn={self._node.name}"
         elif self._requires_grad:
@@ -199,6 +222,16 @@ class Tensor(TensorMethods):
         copied._requires_grad = self._requires_grad
         copied.grad = None if self.grad is None else self.grad.detach().clone()
         return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.is_leaf:
+            raise RuntimeError("only leaf tensors can be pickled; detach() the others first")
+        state = {"data": to_host(self._data), "device": self.device, "grad": self.grad}
+        return {**state, "requires_grad": self._requires_grad}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._data, self._version = to_device(state["data"], state["device"]), [0]
+        self._requires_grad, self.grad = state["requires_grad"], state["grad"]
 
     # Gradients ---------------------------------------------------------------------------------
 
@@ -307,31 +340,46 @@ class Tensor(TensorMethods):
         self._version[0] += 1
         return self._data
 
+    def _operand(self, name: str, value: Any) -> Any:
+        """Return what NumPy or its like computes with beside `self.data`: an array or a number."""
+        if isinstance(value, (list, tuple)):
+            return to_device(as_array(value), self.device)
+        array = value.data if isinstance(value, Tensor) else value
+        if is_array(array) and device_of(array) != self.device:
+            raise mixed_devices(name, "other", device_of(array), "the tensor", self.device)
+        return array
+
     def add_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
+        operand = self._operand("add_", other)
         data = self._writable("add_", other)
-        data += _plain(other) if alpha == 1 else alpha * _plain(other)
+        data += operand if alpha == 1 else alpha * operand
         return self
 
     def sub_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
         return self.add_(other, alpha=-alpha)
 
     def mul_(self, other: Any) -> Tensor:
+        operand = self._operand("mul_", other)
         data = self._writable("mul_", other)
-        data *= _plain(other)
+        data *= operand
         return self
 
     def div_(self, other: Any) -> Tensor:
+        operand = self._operand("div_", other)
         data = self._writable("div_", other)
-        data /= _plain(other)
+        data /= operand
         return self
 
     def copy_(self, other: Any) -> Tensor:
-        """Copy values in, broadcast and cast to this tensor's dtype."""
-        self._writable("copy_", other)[...] = _plain(other)
+        """Copy values in from any device, broadcast and cast to this tensor's dtype."""
+        source = other.data if isinstance(other, Tensor) else other
+        array = source if is_array(source) else as_array(source)
+        self._writable("copy_", other)[...] = to_device(array, self.device)
         return self
 
-    def fill_(self, value: Scalar) -> Tensor:
-        self._writable("fill_")[...] = value
+    def fill_(self, value: Any) -> Tensor:
+        operand = self._operand("fill_", value)
+        self._writable("fill_")[...] = operand
         return self
 
     def zero_(self) -> Tensor:
@@ -340,29 +388,30 @@ class Tensor(TensorMethods):
     def uniform_(
         self, low: Scalar = 0.0, high: Scalar = 1.0, *, generator: Generator | None = None
     ) -> Tensor:
-        """Fill with draws from U(low, high)."""
+        """Fill with draws from U(low, high), made on the host and so the same on every device."""
         draws = (generator or default_generator).numpy.uniform(low, high, self.shape)
-        self._writable("uniform_")[...] = draws
+        self._writable("uniform_")[...] = to_device(np.asarray(draws), self.device)
         return self
 
     def normal_(
         self, mean: Scalar = 0.0, std: Scalar = 1.0, *, generator: Generator | None = None
     ) -> Tensor:
-        """Fill with draws from N(mean, std), std being the standard deviation."""
+        """Fill with draws from N(mean, std), `std` being the standard deviation; see `uniform_`."""
         draws = (generator or default_generator).numpy.normal(mean, std, self.shape)
-        self._writable("normal_")[...] = draws
+        self._writable("normal_")[...] = to_device(np.asarray(draws), self.device)
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from minicnn.functional import plain_index
 
-        self._writable("index assignment", value)[plain_index(index)] = _plain(value)
+        operand, place = self._operand("index assignment", value), plain_index(index, self)
+        self._writable("index assignment", value)[place] = operand
 
-    def _in_place(self, method: str, operator: str, other: Any) -> Tensor:
+    def _in_place(self, method: str, plain: str, other: Any) -> Tensor:
         # `x += y` on a computed tensor binds the name to x + y; nobody else sees the difference.
         recorded = any(isinstance(x, Tensor) and x.requires_grad for x in (self, other))
         if is_grad_enabled() and recorded and not (self.is_leaf and self.requires_grad):
-            return getattr(self, operator)(other)
+            return getattr(self, plain)(other)
         return getattr(self, method)(other)
 
     def __iadd__(self, other: Any) -> Tensor:
@@ -380,31 +429,31 @@ class Tensor(TensorMethods):
     # Comparison --------------------------------------------------------------------------------
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _compare(np.equal, self, other)
+        return _compare(operator.eq, self, other)
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _compare(np.not_equal, self, other)
+        return _compare(operator.ne, self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return _compare(np.less, self, other)
+        return _compare(operator.lt, self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return _compare(np.less_equal, self, other)
+        return _compare(operator.le, self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return _compare(np.greater, self, other)
+        return _compare(operator.gt, self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return _compare(np.greater_equal, self, other)
+        return _compare(operator.ge, self, other)
 
     def __invert__(self) -> Tensor:
         return Tensor._wrap(~self._data)
 
     def __and__(self, other: Any) -> Tensor:
-        return _compare(np.bitwise_and, self, other)
+        return _compare(operator.and_, self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return _compare(np.bitwise_or, self, other)
+        return _compare(operator.or_, self, other)
 
     def all(self) -> Tensor:
         return Tensor._wrap(self._data.all())
@@ -414,12 +463,27 @@ class Tensor(TensorMethods):
 
     # Conversion --------------------------------------------------------------------------------
 
-    def to(self, target: DTypeLike) -> Tensor:
-        """Return this tensor in another dtype or on another device; itself if nothing changes."""
-        if isinstance(target, str) and not hasattr(np, target):
-            check_device(target)
-            return self
-        return self.cast(target)
+    def to(
+        self, *targets: Any, device: str | None = None, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """Return this tensor on another device or in another dtype; itself if nothing changes.
+
+        Gradients travel back the same way.
+
+        Args:
+            targets: a device, a dtype, both, or a tensor whose device and dtype are meant.
+        """
+        device, dtype = read_targets(targets, device, dtype)
+        result = self if dtype is None else self.cast(dtype)
+        return result if device is None else result.to_device(device)
+
+    def cpu(self) -> Tensor:
+        """Return this tensor in the host's memory."""
+        return self.to_device("cpu")
+
+    def cuda(self) -> Tensor:
+        """Return this tensor on the GPU."""
+        return self.to_device("cuda")
 
     def float(self) -> Tensor:
         return self.to(float32)
@@ -447,9 +511,23 @@ class Handle:
             self._hooks.remove(self._hook)
 
 
-def _plain(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else value
+def read_targets(
+    targets: tuple[Any, ...], device: str | None = None, dtype: DTypeLike | None = None
+) -> tuple[str | None, DTypeLike | None]:
+    """Read what `.to` takes: a device, a dtype, both, or a tensor that has both.
+
+    Raises:
+        ValueError: for a device that is unknown or that this installation cannot use.
+    """
+    for target in targets:
+        if isinstance(target, Tensor):
+            device, dtype = target.device, target.dtype
+        elif isinstance(target, str) and (target in DEVICES or not hasattr(np, target)):
+            device = target
+        else:
+            dtype = target
+    return None if device is None else check_device(device), dtype
 
 
-def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
-    return Tensor._wrap(ufunc(a.data, _plain(b)))
+def _compare(compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Any:
+    return Tensor._wrap(compare(a.data, a._operand(compare.__name__.strip("_"), b)))

@@ -70,6 +70,9 @@ class TensorMethods:
     def cast(self, dtype: DTypeLike) -> Tensor:
         return _functional().cast(self, dtype)
 
+    def to_device(self, device: str) -> Tensor:
+        return _functional().to_device(self, device)
+
     def clone(self) -> Tensor:
         """Return a copy with the same history."""
         return _functional().clone(self)

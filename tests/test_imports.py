@@ -19,7 +19,7 @@ FILES = [
 ROOMS = [
     {"cudasim"},
     {"kernels"},
-    {"random", "backend", "grad_mode"},
+    {"random", "backend", "cuda", "grad_mode"},
     {"kernelcheck"},
     {"autograd", "tensor", "tensor_methods", "creation"},
     {"functional"},

@@ -30,6 +30,7 @@ from minicnn.functional.arithmetic import (
     pow,
     sqrt,
     sub,
+    to_device,
     where,
 )
 from minicnn.functional.conv import conv2d, conv_transpose2d
@@ -83,6 +84,6 @@ __all__ = [
     "gather", "getitem", "leaky_relu", "linear", "log", "log_softmax", "logsumexp", "matmul", "max",
     "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "nll_loss",
     "one_hot", "pad", "permute", "plain_index", "pow", "relu", "reshape", "sigmoid", "softmax",
-    "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "sum_to", "tanh", "transpose",
-    "unsqueeze", "var", "where",
+    "split", "sqrt", "squeeze", "stack", "std", "sub", "sum", "sum_to", "tanh", "to_device",
+    "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip

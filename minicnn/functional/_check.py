@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from minicnn.backend import mixed_devices
 from minicnn.tensor import Tensor, float32, float64
 
 Pair = tuple[int, int]
@@ -24,7 +25,7 @@ def positional(name: str, value: Any, argument: str = "input") -> Tensor:
 def floating(
     name: str, value: Any, argument: str = "input", *, like: Tensor | None = None
 ) -> Tensor:
-    """Return `value` if it is a float32 or float64 Tensor, of the dtype of `like` if given."""
+    """Return `value` if it is a float32 or float64 Tensor, of dtype and device of `like`."""
     tensor = positional(name, value, argument)
     if tensor.dtype not in (float32, float64):
         raise TypeError(f"{name}: {argument} has dtype {tensor.dtype}, expected float32 or float64")
@@ -32,6 +33,17 @@ def floating(
         raise TypeError(
             f"{name}: {argument} has dtype {tensor.dtype}, expected {like.dtype} like the input"
         )
+    return tensor if like is None else beside(name, tensor, argument, like)
+
+
+def beside(name: str, tensor: Tensor, argument: str, like: Tensor, other: str = "input") -> Tensor:
+    """Return `tensor` if it is on the device of `like`.
+
+    Raises:
+        RuntimeError: naming the function, both arguments and both devices.
+    """
+    if type(tensor.data) is not type(like.data):
+        raise mixed_devices(name, argument, tensor.device, other, like.device)
     return tensor
 
 

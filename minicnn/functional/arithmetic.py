@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from minicnn import backend
 from minicnn.autograd import Function
 from minicnn.backend import get_array_module
-from minicnn.functional._check import positional
+from minicnn.functional._check import beside, positional
 from minicnn.tensor import Tensor, as_array
 
 
@@ -128,7 +129,7 @@ class Abs(Function):
 
 class Maximum(Elementwise):
     def forward(self, a, b):
-        xp = get_array_module(a)
+        xp = get_array_module(a, b)
         self.save(a, b)
         return xp.maximum(a, b)
 
@@ -161,6 +162,15 @@ class Cast(Function):
 
     def backward(self, grad_output):
         return cast(grad_output, self.dtype)
+
+
+class ToDevice(Function):
+    def forward(self, a, *, device):
+        self.device = backend.device_of(a)
+        return backend.to_device(a, device)
+
+    def backward(self, grad_output):
+        return to_device(grad_output, self.device)
 
 
 class Clone(Function):
@@ -233,7 +243,8 @@ def maximum(a: Any, b: Any) -> Tensor:
 def minimum(a: Any, b: Any) -> Tensor:
     """Return the smaller of each pair; NaN wins."""
     a, b = _operands("minimum", a, b)
-    return neg(maximum(neg(_tensor(a)), neg(_tensor(b))))
+    like = a if isinstance(a, Tensor) else b
+    return neg(maximum(neg(_tensor(a, like)), neg(_tensor(b, like))))
 
 
 def clamp(a: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
@@ -252,11 +263,15 @@ def clamp(a: Tensor, min: float | None = None, max: float | None = None) -> Tens
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """Take `a` where `condition` holds and `b` elsewhere."""
-    mask = condition.data if isinstance(condition, Tensor) else as_array(condition)
+    like = next((x for x in (condition, a, b) if isinstance(x, Tensor)), None)
+    mask = _tensor(condition, like)
     if mask.dtype != bool:
         raise TypeError(f"where: condition has dtype {mask.dtype}, expected bool")
-    a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
-    return Where.apply(mask, a, b)
+    a, b = (x if isinstance(x, (int, float)) else _tensor(x, like) for x in (a, b))
+    for argument, x in (("a", a), ("b", b)):
+        if isinstance(x, Tensor):
+            beside("where", x, argument, mask, "condition")
+    return Where.apply(mask.data, a, b)
 
 
 def cast(a: Tensor, dtype: Any) -> Tensor:
@@ -269,21 +284,41 @@ def cast(a: Tensor, dtype: Any) -> Tensor:
     return a if a.dtype == dtype else Cast.apply(a, dtype=dtype)
 
 
+def to_device(a: Tensor, device: str) -> Tensor:
+    """Return `a` on another device; itself if it is there already.
+
+    Raises:
+        ValueError: for a device that is unknown or that this installation cannot use.
+    """
+    device = backend.check_device(device)
+    return a if positional("to_device", a).device == device else ToDevice.apply(a, device=device)
+
+
 def clone(a: Tensor) -> Tensor:
     """Return a copy in C order; gradients pass through."""
     return Clone.apply(positional("clone", a))
 
 
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else Tensor(value)
+def _tensor(value: Any, like: Tensor | None) -> Tensor:
+    """Wrap what is no Tensor; lists and numbers, which are on no device, go to that of `like`."""
+    if isinstance(value, Tensor):
+        return value
+    tensor = Tensor(value)
+    if like is None or backend.is_array(value):
+        return tensor
+    return to_device(tensor, like.device)
 
 
 def _operands(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     """Keep Python numbers as they are, so that they do not widen a dtype; wrap arrays and lists."""
-    a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
+    like = a if isinstance(a, Tensor) else b if isinstance(b, Tensor) else None
+    a, b = (x if isinstance(x, (Tensor, int, float)) else _tensor(x, like) for x in (a, b))
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return Tensor(a), b
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return a, b
+    beside(name, b, "b", a, "a")
+    if a.shape != b.shape:
         for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False):
             if m != n and 1 not in (m, n):
                 raise ValueError(

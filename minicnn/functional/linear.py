@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.functional._check import dimensions, floating
+from minicnn.functional._check import beside, dimensions, floating
 from minicnn.functional.reduce import sum
 from minicnn.functional.shape import reshape, transpose, unsqueeze
 from minicnn.kernels import gemm as kernels
@@ -55,6 +55,7 @@ def matmul(a: Any, b: Any) -> Tensor:
         ValueError: when the inner sizes differ or an operand has no dimensions.
     """
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
+    beside("matmul", b, "b", a, "a")
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1]:
         raise ValueError(
             f"matmul: shapes {a.shape} and {b.shape} do not fit: inner sizes must be equal"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.functional._check import floating, positional, probability
+from minicnn.backend import is_array, to_device
+from minicnn.functional._check import beside, floating, positional, probability
 from minicnn.functional.activation import log_softmax
 from minicnn.functional.arithmetic import div
 from minicnn.functional.reduce import mean, sum
@@ -131,7 +132,7 @@ def _hard_targets(
     classes = log_probs.shape[1 if log_probs.ndim > 1 else 0]
     batch = log_probs.shape[0] if log_probs.ndim > 1 else 1
     shape = (*log_probs.shape[:1], *log_probs.shape[2:]) if log_probs.ndim > 1 else ()
-    labels = as_array(target)
+    labels = _labels(name, target, log_probs)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: target has dtype {labels.dtype}, expected integers")
     if labels.shape != shape:
@@ -141,8 +142,9 @@ def _hard_targets(
         )
     wrong = (labels != ignore_index) & ((labels < 0) | (labels >= classes))
     if wrong.any():
+        first = int(labels[wrong].reshape(-1)[0])
         raise ValueError(
-            f"{name}: target contains {int(labels[wrong].flat[0])}, expected classes from 0 to "
+            f"{name}: target contains {first}, expected classes from 0 to "
             f"{classes - 1} or ignore_index {ignore_index}"
         )
     weights = _class_weights(name, weight, log_probs, classes)
@@ -188,6 +190,13 @@ def _soft_targets(
     if reduction == "mean":
         return div(sum(rows), log_probs.numel() // classes)
     return _reduce(rows, reduction)
+
+
+def _labels(name: str, target: Any, log_probs: Tensor) -> Any:
+    """Return the targets as an array beside the log-probabilities."""
+    if not isinstance(target, Tensor) and not is_array(target):
+        return to_device(as_array(target), log_probs.device)
+    return beside(name, Tensor(target), "target", log_probs).data
 
 
 def _class_weights(name: str, weight: Tensor | None, like: Tensor, classes: int) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Function
-from minicnn.backend import get_array_module
-from minicnn.functional._check import dimension, integer, positional
+from minicnn.backend import get_array_module, is_array, to_device, to_host
+from minicnn.functional._check import beside, dimension, integer, positional
 from minicnn.tensor import Tensor, as_array, int64
 
 
@@ -54,7 +54,8 @@ class Expand(Function):
 class GetItem(Function):
     def forward(self, a, *, index):
         self.shape, self.index = a.shape, index
-        return a[index]
+        # Of one element NumPy makes a number, but CuPy a view.
+        return a[index].copy() if _is_basic(index) else a[index]
 
     def backward(self, grad_output):
         return PutItem.apply(grad_output, index=self.index, shape=self.shape)
@@ -64,6 +65,10 @@ class View(GetItem):
     """Basic slicing: the result shares memory with the input."""
 
     view = True
+
+    def forward(self, a, *, index):
+        self.shape, self.index = a.shape, index
+        return a[index]
 
 
 class PutItem(Function):
@@ -222,9 +227,9 @@ def expand(input: Tensor, shape: Sequence[int]) -> Tensor:
 
 def getitem(input: Tensor, index: Any) -> Tensor:
     """Index like NumPy: integers, slices, None, `...`, masks, integer arrays or tensors."""
-    index = plain_index(index)
+    index = plain_index(index, positional("getitem", input))
     kind = View if _is_basic(index) and not _picks_one(index, input.ndim) else GetItem
-    return kind.apply(positional("getitem", input), index=index)
+    return kind.apply(input, index=index)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -234,6 +239,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
         ValueError: when `index` has another number of dimensions or points outside.
     """
     input, index = positional("gather", input), positional("gather", index, "index")
+    beside("gather", index, "index", input)
     dim = dimension("gather", dim, input.ndim)
     if index.ndim != input.ndim or index.dtype.kind not in "iu":
         raise ValueError(
@@ -254,6 +260,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = [positional("cat", t, f"tensors[{i}]") for i, t in enumerate(tensors)]
     if not tensors:
         raise ValueError("cat: got no tensors, expected at least one")
+    for i, t in enumerate(tensors):
+        beside("cat", t, f"tensors[{i}]", tensors[0], "tensors[0]")
     dim = dimension("cat", dim, tensors[0].ndim)
     rest = [(*t.shape[:dim], *t.shape[dim + 1 :]) for t in tensors]
     for i, t in enumerate(tensors):
@@ -338,21 +346,41 @@ def one_hot(target: Tensor, num_classes: int) -> Tensor:
         raise TypeError(f"one_hot: target has dtype {labels.dtype}, expected integers")
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"one_hot: target must lie between 0 and {num_classes - 1}")
-    return Tensor(np.eye(num_classes, dtype=int64)[labels])
+    classes = get_array_module(labels).arange(num_classes)
+    return Tensor((labels[..., None] == classes).astype(int64))
 
 
-def plain_index(index: Any) -> Any:
-    """Replace tensors and lists in an index by copies that later changes do not reach."""
+def plain_index(index: Any, input: Tensor) -> Any:
+    """Replace tensors and lists in an index of `input` by copies that later changes do not reach.
+
+    Raises:
+        IndexError: on a device, when the index points outside; NumPy sees that by itself.
+    """
+    plain = _on_host(index)
+    if input.device == "cpu" or _is_basic(plain):
+        return plain
+    # CuPy wraps an index around that points outside. NumPy, given the shape alone, refuses it.
+    np.broadcast_to(np.False_, input.shape)[plain]
+    return _on_device(plain, input.device)
+
+
+def _on_host(index: Any) -> Any:
     if isinstance(index, tuple):
-        return tuple(plain_index(i) for i in index)
-    if isinstance(index, (Tensor, list, np.ndarray)):
-        return np.array(as_array(index))
+        return tuple(_on_host(i) for i in index)
+    if isinstance(index, (Tensor, list)) or is_array(index):
+        return np.array(to_host(as_array(index)))
     return index
+
+
+def _on_device(index: Any, device: str) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_on_device(i, device) for i in index)
+    return to_device(index, device) if is_array(index) else index
 
 
 def _is_basic(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
-    return not builtins.any(isinstance(i, (np.ndarray, bool)) for i in parts)
+    return not builtins.any(is_array(i) or isinstance(i, bool) for i in parts)
 
 
 def _picks_one(index: Any, ndim: int) -> bool:
@@ -363,6 +391,9 @@ def _picks_one(index: Any, ndim: int) -> bool:
 
 def _along(index: Any, dim: int) -> tuple[Any, ...]:
     """Return the full index whose part along `dim` is `index`, as np.take_along_axis makes it."""
-    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    grid = []
+    for d, n in enumerate(index.shape):
+        along = [-1 if d == axis else 1 for axis in range(index.ndim)]
+        grid.append(get_array_module(index).arange(n).reshape(along))
     grid[dim] = index
     return tuple(grid)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minicnn.backend import check_device
+from minicnn.backend import get_array_module, is_array, to_device
 from minicnn.grad_mode import mode, no_grad
 from minicnn.nn.hooks import ForwardHook, ForwardPreHook, FullBackwardHook, watch_backward
-from minicnn.tensor import Handle, Tensor
+from minicnn.tensor import Handle, Tensor, read_targets
 
 Self = TypeVar("Self", bound="Module")
 MOST_KEYS_LISTED = 10
@@ -364,7 +364,8 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = Tensor(np.zeros_like(parameter.grad.data))
+                xp = get_array_module(parameter.grad.data)
+                parameter.grad = Tensor(xp.zeros_like(parameter.grad.data))
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
         """Call `function` on every module below this one, then on this one."""
@@ -373,22 +374,31 @@ class Module:
         function(self)
         return self
 
-    def to(self: Self, *targets: DTypeLike) -> Self:
-        """Convert all floating-point parameters and buffers in place.
+    def to(
+        self: Self, *targets: Any, device: str | None = None, dtype: DTypeLike | None = None
+    ) -> Self:
+        """Move all parameters and buffers in place, and convert those of floating point.
+
+        They stay the objects they are, so an optimizer that holds them goes on with them.
 
         Args:
-            targets: a dtype (float32 or float64), a device ("cpu"), or both.
+            targets: a device ("cpu", "cuda" or "cuda:sim"), a dtype (float32 or float64), both, or
+                a tensor whose device and dtype are meant.
         """
-        for target in targets:
-            if isinstance(target, str) and not hasattr(np, target):
-                check_device(target)
-                continue
-            dtype = np.dtype(target)
-            if dtype not in (np.float32, np.float64):
-                raise ValueError(f"dtype: got {dtype}, expected float32 or float64")
-            for tensor in (*self.parameters(), *self.buffers()):
-                _convert(tensor, dtype)
+        device, dtype = read_targets(targets, device, dtype)
+        if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype: got {np.dtype(dtype)}, expected float32 or float64")
+        for tensor in (*self.parameters(), *self.buffers()):
+            _convert(tensor, device, dtype)
         return self
+
+    def cpu(self: Self) -> Self:
+        """Move all parameters and buffers to the host's memory."""
+        return self.to("cpu")
+
+    def cuda(self: Self) -> Self:
+        """Move all parameters and buffers to the GPU."""
+        return self.to("cuda")
 
     def float(self: Self) -> Self:
         """Convert all floating-point parameters and buffers to float32."""
@@ -439,8 +449,10 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _values(value: Any) -> NDArray:
-    return value.data if isinstance(value, Tensor) else np.asarray(value)
+def _values(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data
+    return value if is_array(value) else np.asarray(value)
 
 
 def _listed(what: str, items: list[str]) -> list[str]:
@@ -452,12 +464,18 @@ def _listed(what: str, items: list[str]) -> list[str]:
     return [f"{what}: {shown}" + (f" and {more} more" if more > 0 else "")]
 
 
-def _convert(tensor: Tensor, dtype: np.dtype) -> None:
-    if tensor.dtype.kind != "f" or tensor.dtype == dtype:
+def _convert(tensor: Tensor, device: str | None, dtype: DTypeLike | None) -> None:
+    """Move a tensor and its gradient in place."""
+    data = tensor.data
+    if dtype is not None and tensor.dtype.kind == "f":
+        data = data.astype(dtype, copy=False)
+    if device is not None:
+        data = to_device(data, device)
+    if data is tensor.data:
         return
-    tensor.data = tensor.data.astype(dtype)
+    tensor.data = data
     if tensor.grad is not None:
-        tensor.grad = tensor.grad.detach().to(dtype)
+        tensor.grad = tensor.grad.detach().to(device=device, dtype=dtype)
 
 
 def _not_initialised(module: Module, action: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.backend import get_array_module
 from minicnn.kernels.optimizer import adam_step
 from minicnn.optim.optimizer import Optimizer, Parameters, check_at_least
 
@@ -62,8 +62,9 @@ class Adam(Optimizer):
     ) -> None:
         if not state:
             state["step"] = 0
-            state["exp_avg"] = np.zeros_like(values)
-            state["exp_avg_sq"] = np.zeros_like(values)
+            xp = get_array_module(values)
+            state["exp_avg"] = xp.zeros_like(values)
+            state["exp_avg_sq"] = xp.zeros_like(values)
         state["step"] += 1
         beta1, beta2 = group["betas"]
         adam_step(

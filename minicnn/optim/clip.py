@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from minicnn.backend import get_array_module
 from minicnn.grad_mode import no_grad
 from minicnn.tensor import Tensor
 
@@ -42,7 +44,7 @@ def clip_grad_norm_(
     if not norm_type > 0:
         raise ValueError(f"norm_type: got {norm_type}, expected a number above 0")
     grads = _grads(parameters)
-    norms = [np.linalg.norm(grad.data.ravel(), norm_type) for grad in grads]
+    norms = [_norm(grad.data, norm_type) for grad in grads]
     total = float(np.linalg.norm(np.array(norms, np.float64), norm_type)) if norms else 0.0
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}")
@@ -52,7 +54,8 @@ def clip_grad_norm_(
         with no_grad():
             for grad in grads:
                 grad.mul_(factor)
-    return Tensor(np.asarray(total, grads[0].dtype if grads else np.float32))
+    result = Tensor(np.asarray(total, grads[0].dtype if grads else np.float32))
+    return result.to_device(grads[0].device) if grads else result
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -68,8 +71,16 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_value: got {clip_value}, expected a number of at least 0")
     for grad in _grads(parameters):
-        np.clip(grad.data, -clip_value, clip_value, out=grad.data)
+        get_array_module(grad.data).clip(grad.data, -clip_value, clip_value, out=grad.data)
         grad.bump_version()
+
+
+def _norm(values: Any, p: float) -> float:
+    """Return the p-norm of an array of any device, summed in float64: squares overflow early."""
+    if p == math.inf:
+        return float(abs(values).max()) if values.size else 0.0
+    wide = values.astype(np.float64)
+    return float((abs(wide) ** p).sum()) ** (1 / p)
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.backend import get_array_module, is_array, to_device, to_host
 from minicnn.grad_mode import enable_grad, no_grad
 from minicnn.tensor import Tensor
 
@@ -96,7 +97,8 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad = Tensor(np.zeros_like(parameter.grad.data))
+                    xp = get_array_module(parameter.grad.data)
+                    parameter.grad = Tensor(xp.zeros_like(parameter.grad.data))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -122,6 +124,9 @@ class Optimizer:
         # The kernels read memory from end to end, so values in another order go through a copy.
         values = parameter.detach().contiguous()
         state = self.state.setdefault(parameter, {})
+        for key, value in state.items():
+            if is_array(value) and type(value) is not type(values.data):
+                state[key] = to_device(value, values.device)  # the parameter has moved since
         self.update(values.data, grad.contiguous().data, state, group)
         if parameter.data.flags.c_contiguous:
             parameter.bump_version()
@@ -132,7 +137,7 @@ class Optimizer:
         """Return state and options as plain values; parameters are numbered in the order of groups.
 
         Returns:
-            {"state": {number: {name: array copy or number}},
+            {"state": {number: {name: NumPy array or number}},
             "param_groups": [{"params": numbers, option: value, ...}]}
         """
         numbers: dict[Tensor, int] = {}
@@ -216,13 +221,13 @@ def check_at_least(name: str, group: Mapping[str, Any], option: str, minimum: fl
 
 
 def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return np.array(to_host(value)) if is_array(value) else value
 
 
 def _fitted(name: str, value: Any, parameter: Tensor) -> Any:
-    """Return a copy of a state array in the parameter's dtype; numbers pass as they are."""
-    if not isinstance(value, np.ndarray):
+    """Copy a state array to the parameter's dtype and device; numbers pass as they are."""
+    if not is_array(value):
         return value
     if value.shape != parameter.shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {parameter.shape}")
-    return value.astype(parameter.dtype)
+    return to_device(value.astype(parameter.dtype), parameter.device)

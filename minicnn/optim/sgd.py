@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.backend import get_array_module
 from minicnn.kernels.optimizer import sgd_step
 from minicnn.optim.optimizer import Optimizer, Parameters, check_at_least
 
@@ -68,7 +68,7 @@ class SGD(Optimizer):
     ) -> None:
         first = bool(group["momentum"]) and "momentum_buffer" not in state
         if first:
-            state["momentum_buffer"] = np.zeros_like(values)
+            state["momentum_buffer"] = get_array_module(values).zeros_like(values)
         sgd_step(
             values,
             gradient,
