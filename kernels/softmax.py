@@ -144,8 +144,9 @@ def _launch_rows(op: str, *arrays: Array) -> None:
     *inputs, output = arrays
     outer, classes, inner = output.shape
     if inner == 1:
-        sizes = {"block": WARP_BLOCK, "per_block": WARP_BLOCK // 32}
-        launch("softmax", f"{op}_warp_cuda", outer, *inputs, classes, output, **sizes)
+        block, per_block = WARP_BLOCK, WARP_BLOCK // 32
+        arguments = *inputs, classes, output
+        launch("softmax", f"{op}_warp_cuda", outer, *arguments, block=block, per_block=per_block)
     else:
         launch("softmax", f"{op}_cuda", outer * inner, *inputs, classes, inner, output)
 

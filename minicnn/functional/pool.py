@@ -12,9 +12,9 @@ from minicnn.tensor import Tensor
 
 
 class MaxPool2d(Function):
-    def forward(self, input, *, window, ceil_mode):
-        self.size, self.window = input.shape[2:], window
-        output, argmax = kernels.max_pool2d_forward(input, *window, ceil_mode)
+    def forward(self, input, *, window):
+        self.size = input.shape[2:]
+        output, argmax = self.pool(input, window)
         self.save(argmax)
         return output
 
@@ -24,15 +24,17 @@ class MaxPool2d(Function):
             grad_output, argmax=argmax.data, size=self.size, window=self.window
         )
 
+    def pool(self, input, window):
+        self.window = window[:4]
+        return kernels.max_pool2d_forward(input, *window)
+
 
 class AdaptiveMaxPool2d(MaxPool2d):
     """Other windows, the same winners: only the pooling itself differs."""
 
-    def forward(self, input, *, output_size):
-        self.size, self.window = input.shape[2:], None
-        output, argmax = adaptive_kernels.adaptive_max_pool2d_forward(input, output_size)
-        self.save(argmax)
-        return output
+    def pool(self, input, window):
+        self.window = None
+        return adaptive_kernels.adaptive_max_pool2d_forward(input, window)
 
 
 class MaxPool2dBackward(Function):
@@ -41,7 +43,8 @@ class MaxPool2dBackward(Function):
     def forward(self, grad_output, *, argmax, size, window):
         self.window = window
         self.save(argmax)
-        return kernels.max_pool2d_backward(grad_output, argmax, *size, window)
+        height, width = size
+        return kernels.max_pool2d_backward(grad_output, argmax, height, width, window)
 
     def backward(self, grad_input):
         (argmax,) = self.saved
@@ -129,7 +132,7 @@ def max_pool2d(
     """
     name = "max_pool2d"
     window = _window(name, input, kernel_size, stride, padding, dilation, ceil_mode)
-    return MaxPool2d.apply(input, window=window, ceil_mode=bool(ceil_mode))
+    return MaxPool2d.apply(input, window=(*window, bool(ceil_mode)))
 
 
 def avg_pool2d(
@@ -167,7 +170,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 def adaptive_max_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Take the maximum over out_h x out_w windows; windows as in `adaptive_avg_pool2d`."""
     bins = _output_size("adaptive_max_pool2d", input, output_size)
-    return AdaptiveMaxPool2d.apply(input, output_size=bins)
+    return AdaptiveMaxPool2d.apply(input, window=bins)
 
 
 def _window(
