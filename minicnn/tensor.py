@@ -105,7 +105,8 @@ class Tensor(TensorMethods):
         """Make a tensor around a kernel's result, without the checks that user data needs."""
         tensor = Tensor.__new__(Tensor)
         # NumPy makes scalars where CuPy makes arrays without dimensions.
-        tensor._data = np.asarray(array) if isinstance(array, (np.generic, int, float)) else array
+        is_scalar = type(array) is not np.ndarray and isinstance(array, (np.generic, int, float))
+        tensor._data = np.asarray(array) if is_scalar else array
         tensor._version = [0]
         return tensor
 

@@ -29,6 +29,24 @@ data_folder_option = click.option(
 )  # fmt: skip
 
 
+class Device(click.ParamType):
+    """The name of a device that can be used here."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the device's own name: "cuda:sim" for "cuda" where that is simulated."""
+        from minicnn.backend import check_device
+
+        return check_device(value)
+
+
+device_option = click.option(
+    "--device", type=Device(), default="cpu", show_default=True, metavar="NAME",
+    help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU.",
+)  # fmt: skip
+
+
 class Shape(click.ParamType):
     """CxHxW, such as 1x28x28."""
 
@@ -78,8 +96,8 @@ def load_data(config: TrainingConfig, folder: Path | None) -> tuple[Dataset, Dat
     return load_dataset(config.data, place, **config.data_options)
 
 
-def load_trained(run: RunFolder, config: TrainingConfig) -> Module:
-    """Build a run's network with the weights of its last finished epoch.
+def load_trained(run: RunFolder, config: TrainingConfig, device: str) -> Module:
+    """Build a run's network on a device, with the weights of its last finished epoch.
 
     Raises:
         ValueError: no epoch is finished yet, or the file is damaged or of another network.
@@ -97,4 +115,4 @@ def load_trained(run: RunFolder, config: TrainingConfig) -> Module:
         raise ValueError(
             f"{run.weights} holds another network than {config.model}: {error}"
         ) from error
-    return model.eval()
+    return model.eval().to(device)

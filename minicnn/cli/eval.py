@@ -12,6 +12,7 @@ from minicnn.cli._common import (
     console,
     data_folder_option,
     debug_option,
+    device_option,
     load_data,
     load_trained,
     make_table,
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to draw the confusion matrix.  [default: RUN/confusion.png]",
 )
+@device_option
 @debug_option
-def command(run: Path, data_folder: Path | None, out: Path | None) -> int:
+def command(run: Path, data_folder: Path | None, out: Path | None, device: str) -> int:
     """Measure the network of RUN on the test images of its dataset.
 
     Prints loss and accuracy and, for each class, how many were found (recall), how many of those
@@ -45,7 +47,7 @@ def command(run: Path, data_folder: Path | None, out: Path | None) -> int:
 
     folder = RunFolder.find(run)
     config = folder.load_config()
-    model = load_trained(folder, config)
+    model = load_trained(folder, config, device)
     train, test = load_data(config, data_folder)
     check_data(config, model, train, test)
     result = evaluate(model, test_loader(config, test))
@@ -54,7 +56,7 @@ def command(run: Path, data_folder: Path | None, out: Path | None) -> int:
     _print_classes(result, config.classes)
     click.echo(
         f"test loss {result.loss:.4f}, test accuracy {result.accuracy:.2%} "
-        f"({result.correct:,} of {result.total:,}); confusion matrix in {picture}"
+        f"({result.correct:,} of {result.total:,}) on {device}; confusion matrix in {picture}"
     )
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from minicnn.cli._common import SETTINGS, console, debug_option, make_table
+from minicnn.cli._common import SETTINGS, console, debug_option, device_option, make_table
 
 
 @click.command(
@@ -19,8 +19,9 @@ from minicnn.cli._common import SETTINGS, console, debug_option, make_table
     metavar="N",
     help="Of the inputs and the upstream gradients.",
 )
+@device_option
 @debug_option
-def command(ops: tuple[str, ...], seed: int) -> int:
+def command(ops: tuple[str, ...], seed: int, device: str) -> int:
     """Check the gradient of every operation, or of each OP, numerically in float64.
 
     The upstream gradient is random; kinks are avoided by construction. The table shows the worst
@@ -36,7 +37,7 @@ def command(ops: tuple[str, ...], seed: int) -> int:
     table = make_table("op", ">first derivative", ">second derivative", "")
     failed = []
     for name in ops or OPS:
-        result = check_op(name, seed)
+        result = check_op(name, seed, device)
         if not result.ok:
             failed.append(result)
         first, second = (
@@ -49,5 +50,5 @@ def command(ops: tuple[str, ...], seed: int) -> int:
     for result in failed:
         click.echo(f"{result.name}: {result.message}", err=True)
     count = len(ops or OPS)
-    click.echo(f"{count - len(failed)} of {count} ops passed")
+    click.echo(f"{count - len(failed)} of {count} ops passed on {device}")
     return 1 if failed else 0

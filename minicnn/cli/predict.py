@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from minicnn.cli._common import SETTINGS, console, debug_option, load_trained, make_table
+from minicnn.cli._common import (
+    SETTINGS,
+    console,
+    debug_option,
+    device_option,
+    load_trained,
+    make_table,
+)
 
 if TYPE_CHECKING:
     from minicnn.training import TrainingConfig
@@ -30,8 +37,9 @@ if TYPE_CHECKING:
     help="How many classes to show for each picture.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every probability as JSON.")
+@device_option
 @debug_option
-def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool) -> int:
+def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool, device: str) -> int:
     """Name what is on each IMAGE (PNG, JPEG, ...) with the network of RUN.
 
     A network that was trained on MNIST gets each picture as MNIST was made: grey, bright ink on
@@ -48,13 +56,14 @@ def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool) -> int
 
     folder = RunFolder.find(run)
     config = folder.load_config()
-    model = load_trained(folder, config)
+    model = load_trained(folder, config, device)
     pixels = np.stack([prepare(path, config) for path in images])
     probabilities = predict(model, config, pixels)
     if as_json:
         _print_json(images, probabilities, config)
     else:
         _print_table(images, probabilities, config, top)
+        click.echo(f"computed on {device}")
     return 0
 
 

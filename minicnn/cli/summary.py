@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from minicnn.cli._common import SETTINGS, Shape, console, debug_option, make_table
+from minicnn.cli._common import (
+    SETTINGS,
+    Shape,
+    console,
+    debug_option,
+    device_option,
+    make_table,
+)
 
 
 @click.command("summary", short_help="Show the layers of a network.", context_settings=SETTINGS)
@@ -16,9 +23,10 @@ from minicnn.cli._common import SETTINGS, Shape, console, debug_option, make_tab
 @click.option(
     "--classes", type=click.IntRange(1), metavar="N", help="How many classes to tell apart."
 )
+@device_option
 @debug_option
 def command(
-    model: str | None, input_shape: tuple[int, int, int] | None, classes: int | None
+    model: str | None, input_shape: tuple[int, int, int] | None, classes: int | None, device: str
 ) -> int:
     """Show the layers of MODEL: output shape, parameters, multiply-adds, receptive field.
 
@@ -35,7 +43,7 @@ def command(
         _list_models(MODELS)
         return 0
     options = _options(MODELS.get(model), input_shape, classes)
-    network = build(model, options)
+    network = build(model, options).to(device)
     if classes is not None and classes != network.num_classes:
         raise ValueError(f"classes: got {classes}, but {model} always has {network.num_classes}")
     summary = summarize(network, input_shape or network.input_shape)
@@ -55,7 +63,7 @@ def command(
         "",
         style="bold",
     )
-    click.echo(f"{summary.model}, input {_times(summary.input_shape)}")
+    click.echo(f"{summary.model}, input {_times(summary.input_shape)}, run on {device}")
     console().print(table)
     frozen = summary.total_parameters - summary.trainable_parameters
     if frozen:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minicnn.cli._common import SETTINGS, data_folder_option, debug_option, load_data
+from minicnn.cli._common import SETTINGS, Device, data_folder_option, debug_option, load_data
 
 if TYPE_CHECKING:
     from minicnn.training import RunFolder, Trainer
 
 # Options that --resume may be given with: they are the machine's, not the run's.
-WITH_RESUME = ("resume", "data_folder", "threads")
+WITH_RESUME = ("resume", "data_folder", "device", "threads")
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(0), click.IntRange(1)
 FOLDER = click.Path(path_type=Path)
 
@@ -47,7 +47,9 @@ FOLDER = click.Path(path_type=Path)
               help="The same seed gives the same weights, bit for bit.  [default: 0]")
 @click.option("--save-every", type=AT_LEAST_1, metavar="STEPS",
               help="Steps between checkpoints within an epoch.  [default: 200]")
-@click.option("--device", metavar="NAME", help="Where to compute.  [default: cpu]")
+@click.option("--device", type=Device(), metavar="NAME",
+              help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU.  [default: cpu, or "
+              "where the run was]")
 @click.option("--threads", type=AT_LEAST_1, metavar="N",
               help="Threads of the kernels.  [default: all cores]")
 @debug_option
@@ -59,7 +61,8 @@ def command(context: click.Context, model: str | None, data: str, data_folder: P
     The folder gets the settings, a checkpoint, the weights, the metrics (CSV, JSON) and pictures:
     learning curves, confusion matrix, first-layer filters. Defaults depend on MODEL, DATA and
     OPTIMIZER and are written to the folder's config.json. Ctrl-C stops after the current step;
-    --resume goes on from there, and ends with the very weights that an unbroken run has.
+    --resume goes on from there, and ends with the very weights that an unbroken run has. With
+    another --device it goes on there, and its sums are rounded otherwise from then on.
 
     \b
     minicnn train lenet
@@ -68,7 +71,8 @@ def command(context: click.Context, model: str | None, data: str, data_folder: P
     """
     if resume is not None:
         _refuse_changes(context)
-        return _resume(resume, data_folder, settings["threads"])
+        machine = {name: settings[name] for name in ("device", "threads")}
+        return _resume(resume, data_folder, machine)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL', such as lenet.", context)
     chosen = {name: value for name, value in settings.items() if value is not None}
@@ -94,12 +98,10 @@ def _begin(
     model: str, data: str, data_folder: Path | None, out: Path | None, chosen: dict[str, Any]
 ) -> int:
     """Check everything, then make the run's folder and train."""
-    from minicnn.backend import check_device
     from minicnn.data import load_dataset
     from minicnn.models import MODELS
     from minicnn.training import RunFolder, Trainer, default_config
 
-    check_device(chosen.get("device", "cpu"))
     if model not in MODELS:
         raise ValueError(f"model: got {model!r}, expected one of {', '.join(sorted(MODELS))}")
     if out is not None:
@@ -115,8 +117,8 @@ def _begin(
     return _train(trainer, run)
 
 
-def _resume(path: Path, data_folder: Path | None, threads: int | None) -> int:
-    """Go on with a run, or say that it is finished."""
+def _resume(path: Path, data_folder: Path | None, machine: dict[str, Any]) -> int:
+    """Go on with a run, or say that it is finished; `machine` may say device and threads anew."""
     from minicnn.training import RunFolder, Trainer
 
     run = RunFolder.find(path)
@@ -127,11 +129,14 @@ def _resume(path: Path, data_folder: Path | None, threads: int | None) -> int:
             f"{run} is finished: {config.epochs} epochs, test accuracy {last['test_accuracy']:.2%}"
         )
         return 0
-    if threads is not None:
-        config = config.changed(threads=threads)
+    changes = {name: value for name, value in machine.items() if value is not None}
+    moves = changes.get("device", config.device) != config.device
+    config = config.changed(**changes)
     train, test = load_data(config, data_folder)
     trainer = Trainer(config, train, test)
     trainer.restore(run)
+    if moves:
+        config.save(run.config)
     return _train(trainer, run)
 
 
@@ -179,7 +184,7 @@ def _introduce(trainer: Trainer, run: RunFolder) -> None:
     click.echo(
         f"{config.model}: {count:,} parameters; {config.data}: {len(trainer.train):,} training "
         f"and {len(trainer.test):,} test images; {trainer.batches:,} steps of {config.batch_size} "
-        "an epoch"
+        f"an epoch, on {trainer.device}"
     )
     state = trainer.state
     start = f"goes on at epoch {state.epoch + 1}, step {state.step + 1}" if state.step else "begins"

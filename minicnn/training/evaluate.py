@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minicnn import functional as F
+from minicnn.backend import to_host
 from minicnn.grad_mode import no_grad
 from minicnn.tensor import Tensor
 
@@ -59,26 +60,34 @@ def _share(confusion: np.ndarray, totals: np.ndarray) -> np.ndarray:
     return np.diagonal(confusion) / np.maximum(totals, 1)
 
 
+def device_of_module(model: Module) -> str:
+    """Return where a network's parameters are; one without any computes on the CPU."""
+    return next((parameter.device for parameter in model.parameters()), "cpu")
+
+
 def evaluate(
     model: Module, loader: DataLoader, on_batch: Callable[[int], None] | None = None
 ) -> Evaluation:
     """Run the network over every batch, in evaluation mode and without recording gradients.
 
     Args:
-        model: maps (N, C, H, W) images to (N, K) scores; its mode is put back at the end.
+        model: maps (N, C, H, W) images to (N, K) scores, on its device; its mode is put back at
+            the end.
         loader: gives (images, labels) batches; labels lie in 0 .. K-1.
         on_batch: called with the number of images done after each batch; may raise to stop.
     """
     was_training = model.training
     model.eval()
+    device = device_of_module(model)
     loss_sum = 0.0
     confusion = np.zeros((model.num_classes, model.num_classes), np.int64)
     try:
         with no_grad():
             for images, labels in loader:
-                scores = model(Tensor(images))
-                loss_sum += F.cross_entropy(scores, Tensor(labels), reduction="sum").item()
-                np.add.at(confusion, (labels, scores.data.argmax(axis=1)), 1)
+                scores = model(Tensor(images).to(device))
+                target = Tensor(labels).to(device)
+                loss_sum += F.cross_entropy(scores, target, reduction="sum").item()
+                np.add.at(confusion, (labels, to_host(scores.data.argmax(axis=1))), 1)
                 if on_batch is not None:
                     on_batch(int(confusion.sum()))
     finally:

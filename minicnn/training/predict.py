@@ -13,6 +13,7 @@ from minicnn.grad_mode import no_grad
 from minicnn.nn import Module
 from minicnn.tensor import Tensor
 from minicnn.training.config import TrainingConfig
+from minicnn.training.evaluate import device_of_module
 from minicnn.training.pictures import FRAMES, place, read_grey
 
 
@@ -42,7 +43,7 @@ def predict(
     """Return the probability of each class for each image.
 
     Args:
-        model: a trained network in evaluation mode.
+        model: a trained network in evaluation mode, on any device.
         config: the settings it was trained with.
         images: (N, C, H, W), as `prepare` makes them.
 
@@ -53,6 +54,7 @@ def predict(
     loader = DataLoader(
         unlabelled, config.batch_size, transform=build_transform(config.test_transforms)
     )
+    device = device_of_module(model)
     with no_grad():
-        scores = [F.softmax(model(Tensor(batch)).double(), 1).data for batch, _ in loader]
-    return np.concatenate(scores)
+        scores = [model(Tensor(batch).to(device)) for batch, _ in loader]
+        return np.concatenate([F.softmax(x.double(), 1).cpu().numpy() for x in scores])

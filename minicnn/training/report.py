@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from minicnn.nn import Module
 from minicnn.serialization import save_state_dict, write_atomically
 from minicnn.training.evaluate import Evaluation
@@ -49,5 +47,5 @@ def write_filters(folder: RunFolder, model: Module) -> None:
             count, *shape = weight.shape
             size = "x".join(map(str, shape))
             title = f"{name.removesuffix('.weight')}: {count} filters of {size}"
-            write_atomically(folder.filters, filters_png(np.asarray(weight.data), title))
+            write_atomically(folder.filters, filters_png(weight.detach().cpu().numpy(), title))
             return

@@ -121,6 +121,7 @@ class RunFolder:
         summary = {
             "model": config.model,
             "data": config.data,
+            "device": config.device,
             "finished": finished,
             "last": rows[-1] if rows else None,
             "best": to_rows([best])[0] if best else None,

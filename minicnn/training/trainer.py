@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import functional as F
-from minicnn.backend import check_device, set_num_threads
+from minicnn.backend import check_device, get_array_module, set_num_threads
 from minicnn.data import DataLoader, Dataset, build_transform
 from minicnn.nn import Module
 from minicnn.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
@@ -35,8 +35,8 @@ from minicnn.training.signals import StopRequest
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 # What may differ from machine to machine; anything else makes another run. Kernels give the same
-# bits with any number of threads.
-FREE_SETTINGS = ("data_folder", "threads")
+# bits with any number of threads. On another device they round otherwise, but a run may move there.
+FREE_SETTINGS = ("data_folder", "device", "threads")
 
 
 class Interrupted(Exception):
@@ -110,6 +110,7 @@ class Trainer:
 
     Attributes:
         config, train, test: as given.
+        device: where the network is; batches go there one by one.
         model, optimizer, schedule, loader: what the settings name.
         state: how far training is.
         batches: steps in an epoch.
@@ -120,11 +121,11 @@ class Trainer:
 
     def __init__(self, config: TrainingConfig, train: Dataset, test: Dataset):
         self.config, self.train, self.test = config, train, test
-        check_device(config.device)
+        self.device = check_device(config.device)
         if config.threads is not None:
             set_num_threads(config.threads)
         manual_seed(config.seed)
-        self.model: Module = build(config.model, config.model_options)
+        self.model: Module = build(config.model, config.model_options).to(self.device)
         self.optimizer = _build_optimizer(config, self.model)
         transform = build_transform(config.train_transforms)
         self.loader = DataLoader(
@@ -189,8 +190,9 @@ class Trainer:
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Learn from one batch."""
         state = self.state
-        scores = self.model(Tensor(images))
-        loss = F.cross_entropy(scores, Tensor(labels), label_smoothing=self.config.label_smoothing)
+        target = Tensor(labels).to(self.device)
+        scores = self.model(Tensor(images).to(self.device))
+        loss = F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} in {self._place()}")
@@ -202,7 +204,7 @@ class Trainer:
         state.batch += 1
         state.step += 1
         state.loss_sum += value * len(labels)
-        state.correct += int((scores.data.argmax(axis=1) == labels).sum())
+        state.correct += int((scores.data.argmax(axis=1) == target.data).sum())
         state.seen += len(labels)
         self.schedule.after_step(state.step)
 
@@ -256,7 +258,7 @@ class Trainer:
             OSError: it could not be written; the last one is whole.
         """
         for name, parameter in self.model.named_parameters():
-            if not np.isfinite(parameter.data).all():
+            if not get_array_module(parameter.data).isfinite(parameter.data).all():
                 raise Diverged(f"{name} is not finite before {self._place()}")
         save_checkpoint(folder.checkpoint, self.state_dict())
 
@@ -265,7 +267,7 @@ class Trainer:
         return {
             "config": self.config.to_dict(),
             "training": self.state.state_dict(),
-            "model": {name: value.numpy() for name, value in self.model.state_dict().items()},
+            "model": {name: x.cpu().numpy() for name, x in self.model.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "generator": default_generator.get_state(),

@@ -26,7 +26,7 @@ def test_chosen_ops_pass(cli):
         line = next(line for line in out.splitlines() if line.split()[:1] == [name])
         assert float(line.split()[1]) < 1e-6
         assert line.split()[-1] == "ok"
-    assert out.splitlines()[-1] == "2 of 2 ops passed"
+    assert out.splitlines()[-1] == "2 of 2 ops passed on cpu"
 
 
 def test_a_wrong_gradient_is_found_named_and_counted(cli, monkeypatch):
@@ -38,7 +38,7 @@ def test_a_wrong_gradient_is_found_named_and_counted(cli, monkeypatch):
     assert code == 1
     line = next(line for line in out.splitlines() if "wrong double" in line)
     assert line.split()[-1] == "FAILED"
-    assert out.splitlines()[-1] == "1 of 2 ops passed"
+    assert out.splitlines()[-1] == "1 of 2 ops passed on cpu"
     assert err.startswith("wrong double: ")
 
 

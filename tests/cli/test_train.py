@@ -288,7 +288,7 @@ def test_what_cannot_be_resumed_is_refused_and_left_as_it_is(cli, copied_run, sp
     [
         (["nonsense"], "model: got 'nonsense', expected one of lenet"),
         (["lenet", "--data", "nonsense"], "dataset: expected one of mnist"),
-        (["lenet", "--device", "cuda"], "device: got 'cuda'"),
+        (["lenet", "--device", "tpu"], "device: got 'tpu'"),
         (["lenet", "--optimizer", "magic"], "optimizer: got 'magic'"),
         (["lenet", "--schedule", "magic"], "schedule: got 'magic'"),
         (["lenet", "--schedule", "plateau", "--warmup", "1"], "plateau takes no warm-up"),
