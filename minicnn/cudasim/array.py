@@ -510,7 +510,7 @@ class ndarray:
         if casting is not None or subok is not None:
             name = "subok" if casting is None else "casting"
             raise TypeError(f"{name} is not supported yet")
-        cast = self._array.astype(device_dtype(dtype), order=order, copy=copy)  # type: ignore[arg-type]
+        cast = self._array.astype(device_dtype(dtype), order=order, copy=copy)  # type: ignore[call-overload]
         return self if cast is self._array else wrap(cast, "K")
 
     def copy(self, order: str = "C") -> ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.cudasim.array import IMPLICIT, device_dtype, host, ndarray, wrap
+from minicnn.cudasim.array import IMPLICIT, call, device_dtype, ndarray, wrap
 from minicnn.cudasim.storage import allocate
 
 
@@ -141,7 +141,7 @@ def full_like(
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
     """Return start, start + step, ... below stop; with one argument, 0, 1, ... below it."""
     bounds = (0, start) if stop is None else (start, stop)
-    return wrap(np.arange(*(host(x) for x in bounds), host(step), dtype))
+    return call(np.arange, *bounds, step, dtype=dtype)
 
 
 def linspace(
@@ -154,8 +154,10 @@ def linspace(
     axis: int = 0,
 ) -> Any:
     """Return `num` evenly spaced numbers, and with `retstep` their distance too."""
-    made, step = np.linspace(host(start), host(stop), num, endpoint, True, dtype, axis)
-    return (wrap(made), float(step)) if retstep else wrap(made)
+    made = call(
+        np.linspace, start, stop, num, endpoint=endpoint, retstep=retstep, dtype=dtype, axis=axis
+    )
+    return (made[0], float(made[1])) if retstep else made
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = float, order: str = "C") -> ndarray:
