@@ -1,16 +1,16 @@
-// Sums and maxima over the 32 lanes of a warp, or over the threads of a block.
+// Sums and maxima over the 32 lanes of a warp, and sums over the threads of a block.
 //
 // Every thread gets the result, the same bits in each: all add the same numbers in the same tree.
 //
-//     warp_sum, warp_max    Butterfly. In five steps each lane combines its value with that of the
-//                           lane whose number differs in one bit: 16, 8, 4, 2, 1 apart.
-//     block_sum, block_max  Each warp reduces its own values and leaves the result in shared
-//                           memory; then every thread combines the results of all warps in order.
+//     warp_sum, warp_max  Butterfly: in five steps each lane combines its value with that of the
+//                         lane whose number differs in one bit, 16, 8, 4, 2 and 1 apart.
+//     block_sum           Each warp sums its own values and leaves the result in shared memory;
+//                         then every thread adds up the results of all warps in order.
 //
 // All 32 lanes must call the warp functions, and all BLOCK threads of a block, a multiple of 32,
-// the block functions: no thread may have returned or be inside a branch that others skip. A thread
-// without work of its own brings the neutral element, 0 or minus infinity. The block functions end
-// at no barrier, but begin with one, so that they can be called again at once.
+// the block function: no thread may have returned or be inside a branch that others skip. A thread
+// without work of its own brings the neutral element, 0 or minus infinity. The block function ends
+// at no barrier, but begins with one, so that it can be called again at once.
 //
 // Maxima ignore NaN as long as there is another number.
 
@@ -55,21 +55,4 @@ __device__ __forceinline__ T block_sum(T value) {
         total += sums[warp];
     }
     return total;
-}
-
-template <typename T, int BLOCK>
-__device__ __forceinline__ T block_max(T value) {
-    __shared__ T maxima[BLOCK / WARP];
-    value = warp_max(value);
-    __syncthreads();  // the maxima of an earlier call have been read
-    if (threadIdx.x % WARP == 0) {
-        maxima[threadIdx.x / WARP] = value;
-    }
-    __syncthreads();
-    T largest = maxima[0];
-#pragma unroll
-    for (int warp = 1; warp < BLOCK / WARP; ++warp) {
-        largest = max(largest, maxima[warp]);
-    }
-    return largest;
 }
