@@ -166,8 +166,12 @@ def _problem(name: str) -> str | None:
                 "'cuda' needs an NVIDIA GPU and its driver, and CuPy finds none; "
                 "'cuda:sim' runs the same kernels on the CPU"
             )
-    if name == "cuda:sim" and not _import_simulator().cuda.is_available():
-        return "'cuda:sim' needs a C++ compiler, g++ or clang++, on the PATH"
+    if name == "cuda:sim":
+        simulator = _import_simulator()
+        try:
+            simulator.empty(1)  # builds its runtime, where that has not been done before
+        except simulator.CompilerNotFoundError as error:
+            return f"'cuda:sim' runs kernels on the CPU, but {error}"
     return None
 
 

@@ -1,14 +1,65 @@
-"""Settings for all tests."""
+"""Settings for all tests, and the devices they run on.
+
+pytest                      the CPU and, where there is a C++ compiler, the simulated GPU
+pytest --device cuda        a real GPU in the simulated one's place; also cpu, cuda:sim
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 import pytest
 
+from minicnn.backend import DEVICES, array_module, check_device
 
-def pytest_sessionstart() -> None:
-    """Where PyTorch was installed for its oracle tests, its absence must not turn into skips."""
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", choices=DEVICES, default=None,
+        help="the one device for tests that ask for devices (default: cpu and cuda:sim)",
+    )  # fmt: skip
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where something was installed or asked for, its absence must not turn into skips."""
     if os.environ.get("MINICNN_EXPECT_TORCH") and not importlib.util.find_spec("torch"):
         pytest.exit("MINICNN_EXPECT_TORCH is set, but PyTorch is not installed", returncode=1)
+    chosen = session.config.getoption("device")
+    if chosen is not None:
+        try:
+            check_device(chosen)
+        except ValueError as error:
+            pytest.exit(f"--{error}", returncode=1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `device` on every device, one that takes `gpu` on those of CUDA."""
+    chosen = metafunc.config.getoption("device")
+    devices = ["cpu", "cuda:sim"] if chosen is None else [chosen]
+    for name, wanted in (("device", devices), ("gpu", [d for d in devices if d != "cpu"])):
+        if name in metafunc.fixturenames:
+            from tests.needs import needs_compiler
+
+            marks: dict[str, Any] = {"cuda:sim": needs_compiler}
+            values = [pytest.param(d, marks=marks.get(d, ())) for d in wanted]
+            metafunc.parametrize(name, values, indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    """A device: the CPU, and a CUDA device, simulated or real."""
+    return request.param
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> str:
+    """A CUDA device, simulated or real: for tests that compare it with the CPU."""
+    return request.param
+
+
+@pytest.fixture
+def xp(device: str) -> Any:
+    """The module whose arrays live on `device`."""
+    return array_module(device)

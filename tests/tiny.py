@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.training import Trainer, TrainingConfig
@@ -49,4 +47,4 @@ def make_config(**settings: Any) -> TrainingConfig:
 
 def weights_of(trainer: Trainer) -> dict[str, bytes]:
     """Return the bits of every parameter."""
-    return {name: np.array(p.data).tobytes() for name, p in trainer.model.named_parameters()}
+    return {name: p.detach().cpu().numpy().tobytes() for name, p in trainer.model.named_parameters()}
