@@ -24,12 +24,23 @@ to 6.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
-from minicnn.kernels._vector import ROWS, load, multiply_tile, store, tile_columns
+from minicnn.kernels._launch import constants, launch
+from minicnn.kernels._vector import (
+    REGISTER_BITS,
+    ROWS,
+    VECTORS,
+    load,
+    multiply_tile,
+    store,
+    tile_columns,
+)
 
 Array = NDArray
 
@@ -37,6 +48,9 @@ Array = NDArray
 DEPTH = 384  # one panel of A: 8 x 384 floats = 12 KB, a quarter of the first-level cache
 TASKS = 8  # into how many pieces the work is cut, if it is large enough
 TASK_COLUMNS = 256  # of B, packed at once: 256 x 384 floats = 384 KB, for the second-level cache
+
+BLOCKS = 128  # about as many as a large GPU has multiprocessors
+BLOCK_DEPTH = 256  # a shorter part of the depth is not worth a block of its own
 
 
 def gemm_reference(a: Array, b: Array) -> Array:
@@ -52,36 +66,39 @@ def gemm_reference(a: Array, b: Array) -> Array:
 def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str = "tiled") -> Array:
     """Multiply (M, K) by (K, N) into (M, N).
 
-    `out` must be C-contiguous. `algorithm` is a rung, "plain" or "tiled".
+    `out` must be C-contiguous. `algorithm` is a rung: "plain" or "tiled", on CUDA devices also
+    "plain_shared".
     """
-    if not isinstance(a, np.ndarray):
-        raise no_kernel("gemm", a)
-    c = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
-    if algorithm == "plain":
-        gemm_plain_cpu(np.ascontiguousarray(a), np.ascontiguousarray(b), c)
-    elif algorithm == "tiled":
+    xp = array_module("gemm", a)
+    c = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+    rungs = ("plain", "tiled") if xp is np else ("plain", "plain_shared", "tiled")
+    if algorithm not in rungs:
+        expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
+        raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
+    if xp is not np:
+        _run_rung(xp, a, b, c, algorithm)
+    elif algorithm == "plain":
+        gemm_plain_cpu(contiguous(a), contiguous(b), c)
+    else:
         a, a_transposed = _storage(a)
         b, b_transposed = _storage(b)
         width = tile_columns(c.dtype)
         splits = _splits(c.shape[1], a.shape[0] if a_transposed else a.shape[1], width)
-        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, width, splits)
-    else:
-        raise ValueError(f"algorithm: got {algorithm!r}, expected 'plain' or 'tiled'")
+        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits)
     return c
 
 
 def matmul(a: Array, b: Array) -> Array:
     """Multiply stacks of matrices (*, M, K) and (*, K, N); the stacks broadcast."""
-    if not isinstance(a, np.ndarray):
-        raise no_kernel("matmul", a)
+    xp = array_module("matmul", a)
     if a.dtype != b.dtype or a.dtype.kind != "f":
-        return np.matmul(a, b)
+        return xp.matmul(a, b)
     if a.ndim == b.ndim == 2:
         return gemm(a, b)
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    c = np.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
-    left = np.broadcast_to(a, (*stack, *a.shape[-2:]))
-    right = np.broadcast_to(b, (*stack, *b.shape[-2:]))
+    c = xp.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
+    left = xp.broadcast_to(a, (*stack, *a.shape[-2:]))
+    right = xp.broadcast_to(b, (*stack, *b.shape[-2:]))
     for index in np.ndindex(*stack):
         gemm(left[index], right[index], c[index])
     return c
@@ -102,7 +119,62 @@ def _storage(matrix: Array) -> tuple[Array, bool]:
         return matrix, False
     if matrix.T.flags.c_contiguous:
         return matrix.T, True
-    return np.ascontiguousarray(matrix), False
+    return contiguous(matrix), False
+
+
+def _run_rung(xp: Any, a: Array, b: Array, c: Array, algorithm: str) -> None:
+    """Run a rung on the device that holds the arrays."""
+    rows, columns = c.shape
+    depth = a.shape[1]
+    if algorithm == "plain":
+        launch("gemm", "gemm_plain_cuda", c.size, contiguous(a), contiguous(b), columns, depth, c)
+        return
+    if algorithm == "plain_shared":
+        side = constants("gemm")["SHARED_SIDE"]
+        tiles = -(-rows // side) * -(-columns // side)
+        arguments = contiguous(a), contiguous(b), rows, columns, depth, c
+        launch("gemm", "gemm_plain_shared_cuda", tiles, *arguments, per_block=1)
+        return
+    a, a_transposed = _storage(a)
+    b, b_transposed = _storage(b)
+    thread_rows, tiles = tiles_for(rows, columns)
+    splits = splits_for(tiles, depth)
+    parts = c if splits == 1 else xp.empty((splits, rows, columns), c.dtype)
+    launch(
+        "gemm", "gemm_tiled_cuda", tiles * splits, a, b, rows, columns, depth, parts, splits,
+        per_block=1,
+        template=(thread_rows, pack_width(a, b, parts), int(a_transposed), int(b_transposed)),
+    )  # fmt: skip
+    add_parts(parts, c)
+
+
+def tiles_for(rows: int, columns: int) -> tuple[int, int]:
+    """Return how many rows of a tile a CUDA thread takes, and how many tiles cover C."""
+    sizes = constants("gemm")
+    side, across = sizes["SIDE"], -(-columns // sizes["TILE_COLUMNS"])
+    thread_rows = next((n for n in (1, 2, 4) if side * n >= rows), 8)
+    return thread_rows, -(-rows // (side * thread_rows)) * across
+
+
+def splits_for(tiles: int, depth: int) -> int:
+    """Return into how many parts to cut the depth, so that there are blocks for a whole GPU."""
+    return max(1, min(BLOCKS // max(tiles, 1), depth // BLOCK_DEPTH))
+
+
+def pack_width(*arrays: Array) -> int:
+    """Return how many neighbours CUDA threads may move at once: 16 bytes' worth, or 1.
+
+    They lie within one row of every array, at a multiple of 16 bytes.
+    """
+    count = 16 // arrays[0].itemsize
+    aligned = all(a.shape[-1] % count == 0 and a.data.ptr % 16 == 0 for a in arrays)
+    return count if aligned else 1
+
+
+def add_parts(parts: Array, c: Array) -> None:
+    """Add the parts (splits, ...) that CUDA blocks made of C, unless C itself is the one part."""
+    if parts is not c:
+        launch("gemm", "gemm_tiled_sum_cuda", c.size, parts, parts.shape[0], c)
 
 
 @parallel_jit
@@ -119,9 +191,10 @@ def gemm_plain_cpu(a, b, c):
 
 
 @parallel_jit
-def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, width, splits):
-    """`width` is the number of columns in a tile; `splits` how many parts the depth is cut into."""
+def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits):
+    """`splits` is how many parts the depth is cut into."""
     rows, columns = c.shape
+    width = VECTORS * REGISTER_BITS // (8 * c.itemsize)
     depth = a.shape[0] if a_transposed else a.shape[1]
     row_panels = (rows + ROWS - 1) // ROWS
     packed_a = np.empty(row_panels * ROWS * depth, c.dtype)

@@ -27,8 +27,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._launch import launch
 from minicnn.kernels._vector import load, store
 
 Array = NDArray
@@ -73,13 +74,17 @@ def col2im_reference(
 
 def im2col(input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """Unfold (N, C, H, W) into columns (C, kernel_h, kernel_w, N, out_h, out_w)."""
+    xp = array_module("im2col", input)
     batch, channels, height, width = input.shape
     out_h = output_size(height, kernel_size[0], stride[0], padding[0], dilation[0])
     out_w = output_size(width, kernel_size[1], stride[1], padding[1], dilation[1])
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("im2col", input)
-    columns = np.empty((channels, *kernel_size, batch, out_h, out_w), input.dtype)
-    im2col_cpu(np.ascontiguousarray(input), *stride, *padding, *dilation, columns)
+    input, steps = contiguous(input), (*stride, *padding, *dilation)
+    columns = xp.empty((channels, *kernel_size, batch, out_h, out_w), input.dtype)
+    if xp is np:
+        im2col_cpu(input, *steps, columns)
+    else:
+        shape = (*input.shape, *kernel_size)
+        launch("im2col", "im2col_cuda", columns.size, input, *shape, *steps, out_h, out_w, columns)
     return columns
 
 
@@ -87,10 +92,15 @@ def col2im(
     columns: Array, height: int, width: int, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
     """Sum columns (C, kernel_h, kernel_w, N, out_h, out_w) into an image (N, C, height, width)."""
-    if not isinstance(columns, np.ndarray):
-        raise no_kernel("col2im", columns)
-    image = np.empty((columns.shape[3], columns.shape[0], height, width), columns.dtype)
-    col2im_cpu(np.ascontiguousarray(columns), *stride, *padding, *dilation, image)
+    xp = array_module("col2im", columns)
+    channels, kernel_h, kernel_w, batch, out_h, out_w = columns.shape
+    columns, steps = contiguous(columns), (*stride, *padding, *dilation)
+    image = xp.empty((batch, channels, height, width), columns.dtype)
+    if xp is np:
+        col2im_cpu(columns, *steps, image)
+    else:
+        shape = (batch, channels, kernel_h, kernel_w, out_h, out_w)
+        launch("im2col", "col2im_cuda", image.size, columns, *shape, *steps, height, width, image)
     return image
 
 
