@@ -92,6 +92,26 @@ def _cross_entropy(**options: Any) -> Case:
     return case
 
 
+def _batch_norm(*shape: int, training: bool) -> Case:
+    def case(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
+        channels = shape[1]
+        mean, var = Tensor(rng.standard_normal(channels)), Tensor(rng.uniform(0.5, 2, channels))
+        inputs = [normal(rng, *shape), mean, var, normal(rng, channels), normal(rng, channels)]
+        return lambda *inputs: F.batch_norm(*inputs, training), inputs
+
+    return case
+
+
+def _smooth_l1(beta: float) -> Case:
+    # Differences on a ladder, which no rung of -beta, 0 or beta touches.
+    def case(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
+        target = normal(rng, 3, 4)
+        input = Tensor(target.data + ladder(rng, 3, 4).data, requires_grad=True)
+        return lambda x, y: F.smooth_l1_loss(x, y, beta=beta), [input, target]
+
+    return case
+
+
 def _soft_cross_entropy(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
     target = F.softmax(normal(rng, 4, 5), 1).detach()
     return (
@@ -199,6 +219,16 @@ OPS: dict[str, Case] = {
     "cross_entropy weighted": _cross_entropy(weighted=True, label_smoothing=0.1),
     "cross_entropy soft": _soft_cross_entropy,
     "nll_loss": _nll,
+    "batch_norm": _batch_norm(3, 2, 2, 3, training=True),
+    "batch_norm evaluation": _batch_norm(3, 2, 2, 3, training=False),
+    "local_response_norm": _unary(
+        lambda x: F.local_response_norm(x, 3, 0.9, 0.75, 1.0), normal, 2, 5, 2, 2
+    ),
+    "local_response_norm even": _unary(
+        lambda x: F.local_response_norm(x, 4, 0.7, 0.5, 2.0, divide_alpha=False), normal, 2, 6, 3
+    ),
+    "smooth_l1_loss": _smooth_l1(0.7),
+    "smooth_l1_loss beta 0": _smooth_l1(0.0),
     "mse_loss": lambda rng: (F.mse_loss, [normal(rng, 3, 4), normal(rng, 3, 4)]),
 }
 

@@ -93,3 +93,10 @@ def probability(name: str, value: Any, argument: str = "p") -> float:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{name}: {argument} is {value!r}, expected a number between 0 and 1")
     return float(value)
+
+
+def nonnegative(name: str, value: Any, argument: str) -> float:
+    """Return `value` as a float that is not below 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name}: {argument} is {value!r}, expected a number not below 0")
+    return float(value)

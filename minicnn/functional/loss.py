@@ -6,12 +6,13 @@ from typing import Any
 
 from minicnn.autograd import Function
 from minicnn.backend import is_array, to_device
-from minicnn.functional._check import beside, floating, positional, probability
+from minicnn.functional._check import beside, floating, nonnegative, positional, probability
 from minicnn.functional.activation import log_softmax
-from minicnn.functional.arithmetic import div
+from minicnn.functional.arithmetic import abs_, div, where
 from minicnn.functional.reduce import mean, sum
 from minicnn.functional.shape import reshape
 from minicnn.kernels import cross_entropy as kernels
+from minicnn.kernels import smooth_l1 as smooth_l1_kernels
 from minicnn.tensor import Tensor, as_array, int64
 
 
@@ -48,6 +49,33 @@ class CrossEntropyRowsBackward(Function):
 
     def backward(self, grad_log_probs):
         return CrossEntropyRows.apply(grad_log_probs, **self.options)
+
+
+class SmoothL1(Function):
+    def forward(self, input, target, *, beta):
+        self.beta = beta
+        self.save(input, target)
+        return smooth_l1_kernels.smooth_l1_forward(input, target, beta)
+
+    def backward(self, grad_output):
+        input, target = self.saved
+        grad_input = SmoothL1Backward.apply(grad_output, input, target, beta=self.beta)
+        return grad_input, -grad_input if self.needs_grad[1] else None
+
+
+class SmoothL1Backward(Function):
+    """grad_output times the slope, which itself has slope 1 / beta where |difference| < beta."""
+
+    def forward(self, grad_output, input, target, *, beta):
+        self.beta = beta
+        self.save(grad_output, input, target)
+        return smooth_l1_kernels.smooth_l1_backward(grad_output, input, target, beta)
+
+    def backward(self, along):
+        grad_output, input, target = self.saved
+        curved = abs_(input - target) < self.beta
+        bend = where(curved, along * grad_output / (self.beta or 1.0), 0.0)
+        return SmoothL1Backward.apply(along, input, target, beta=self.beta), bend, -bend
 
 
 def cross_entropy(
@@ -116,6 +144,34 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         raise ValueError(f"mse_loss: target has shape {target.shape}, expected {input.shape}")
     difference = input - target
     return _reduce(difference * difference, reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, d being input - target.
+
+    With beta 0 this is |d|. Times beta it is PyTorch's huber_loss with delta = beta. Fast R-CNN's
+    code writes sigma, beta = 1 / sigma^2.
+
+    Args:
+        input, target: of one shape.
+        reduction: "mean", "sum", or "none" for one loss an element.
+        beta: where squares end; not negative.
+
+    Raises:
+        ValueError: when the shapes differ, or for a negative beta.
+
+    Source: Girshick, "Fast R-CNN", 2015, section 2.3.
+    """
+    name = "smooth_l1_loss"
+    input = floating(name, input)
+    target = floating(name, target, "target", like=input)
+    _reduction(name, reduction)
+    beta = nonnegative(name, beta, "beta")
+    if input.shape != target.shape:
+        raise ValueError(f"{name}: target has shape {target.shape}, expected {input.shape}")
+    return _reduce(SmoothL1.apply(input, target, beta=beta), reduction)
 
 
 def _hard_targets(

@@ -20,13 +20,16 @@ from minicnn.nn.layers import (
     Softmax,
     Tanh,
 )
-from minicnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
+from minicnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss, SmoothL1Loss
 from minicnn.nn.module import Module, Parameter
+from minicnn.nn.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 
 __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
@@ -35,6 +38,7 @@ __all__ = [
     "Identity",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
@@ -46,6 +50,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Tanh",
     "init",

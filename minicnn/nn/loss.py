@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minicnn import functional as F
-from minicnn.functional._check import probability
+from minicnn.functional._check import nonnegative, probability
 from minicnn.nn.module import Module
 from minicnn.tensor import Tensor
 
@@ -33,6 +33,22 @@ class MSELoss(_Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(_Loss):
+    """Squares of small differences, absolute values of large ones; see `functional.smooth_l1_loss`.
+
+    Args:
+        reduction: "mean", "sum" or "none".
+        beta: where squares end; 0 gives the absolute value throughout.
+    """
+
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0):
+        super().__init__(reduction)
+        self.beta = nonnegative("SmoothL1Loss", beta, "beta")
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class NLLLoss(_Loss):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minicnn.functional as F
-from minicnn import Tensor
+from minicnn import Tensor, grad
 
 torch = pytest.importorskip("torch")
 TF = torch.nn.functional
@@ -80,6 +80,42 @@ def pool_cases() -> list[Case]:
     return cases
 
 
+def norm_cases() -> list[Case]:
+    cases = []
+    for shape in [(2, 3, 5, 7), (1, 2, 3, 4), (5, 3), (3, 4, 6), (2, 1, 1, 9), (4, 2, 2, 3, 2)]:
+        cases += [
+            batch_norm_case("training", shape, True, True),
+            batch_norm_case("training without weight", shape, True, False),
+            batch_norm_case("evaluation", shape, False, True),
+            batch_norm_case("evaluation without weight", shape, False, False),
+        ]
+    for shape, size in product([(2, 7, 4, 5), (1, 3, 6, 2), (2, 1, 3, 3)], [1, 2, 3, 4, 5, 8]):
+        # Alpha near 1: a channel too few in a window must show.
+        cases.append(same("local_response_norm", [shape], size, 0.9 * size, 0.75, 1.0))
+    cases += [
+        same("local_response_norm", [(2, 5, 7)], 3, alpha=2.0, beta=0.5, k=2.0),
+        same("local_response_norm", [(2, 4, 2, 3, 2)], 3, alpha=2.0, beta=1.0),
+        same("local_response_norm", [(2, 6, 3, 4)], 5),
+    ]
+    return cases
+
+
+def batch_norm_case(label: str, shape: tuple[int, ...], training: bool, weighted: bool) -> Case:
+    """Return a case with a running record, a fresh one for each call: training changes it."""
+    channels = shape[1]
+    mean, variance = np.linspace(-1, 1, channels), np.linspace(0.5, 2, channels)
+
+    def ours(x, *rest):
+        record = Tensor(mean.astype(x.dtype)), Tensor(variance.astype(x.dtype))
+        return F.batch_norm(x, *record, *rest, training=training)
+
+    def theirs(x, *rest):
+        record = torch.tensor(mean, dtype=x.dtype), torch.tensor(variance, dtype=x.dtype)
+        return TF.batch_norm(x, *record, *rest, training=training)
+
+    return f"batch_norm {label} {shape}", ours, theirs, [shape] + [(channels,)] * (2 * weighted)
+
+
 def other_cases() -> list[Case]:
     image = (2, 3, 4, 5)
     unary = "relu sigmoid tanh exp abs neg".split()
@@ -126,6 +162,10 @@ def other_cases() -> list[Case]:
         same("split", [image], 2, dim=3),
         same("mse_loss", [image, image]),
         same("mse_loss", [image, image], reduction="sum"),
+        same("smooth_l1_loss", [image, image]),
+        same("smooth_l1_loss", [image, image], reduction="sum", beta=0.3),
+        same("smooth_l1_loss", [image, image], reduction="none", beta=2.0),
+        same("smooth_l1_loss", [(7,), (7,)], beta=0.0),
         ("max dim", lambda x: x.max(1)[0], lambda x: x.max(1)[0], [image]),
         ("min dim", lambda x: x.min(-1, True)[0], lambda x: x.min(-1, True)[0], [image]),
         ("pow number", lambda x: x**3, lambda x: x**3, [image]),
@@ -148,10 +188,11 @@ def other_cases() -> list[Case]:
     return cases
 
 
-CASES = conv_cases() + conv_transpose_cases() + pool_cases() + other_cases()
+CASES = conv_cases() + conv_transpose_cases() + pool_cases() + norm_cases() + other_cases()
 # Left out: averages and extremes of nothing, and second operands without a batch dimension.
 UNBATCHED = (
-    "amax amin var min max mse_loss mean std split chunk stack cat add sub mul div maximum minimum"
+    "amax amin var min max mse_loss smooth_l1_loss mean std split chunk stack cat add sub mul div "
+    "maximum minimum"
 )
 BATCHED = [c for c in CASES if len(c[3][0]) == 4 and c[0].split()[0] not in UNBATCHED.split()]
 
@@ -304,3 +345,69 @@ def test_nan_and_infinity_spread_as_in_torch(name, value):
     with np.errstate(invalid="ignore"):
         ours = getattr(F, name)(Tensor(x), *a).data
     np.testing.assert_allclose(ours, theirs(torch.from_numpy(x), *b).numpy(), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("momentum", [0.1, 0.75, 1.0])
+def test_batch_norm_updates_the_running_record_as_torch_does(momentum, dtype):
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(3).astype(dtype), rng.uniform(0.5, 2, 3).astype(dtype)
+    ours = [Tensor(value.copy()) for value in start]
+    theirs = [torch.from_numpy(value.copy()) for value in start]
+    for shape in [(2, 3, 4, 5), (2, 3), (1, 3, 2)]:  # down to two values a channel
+        x = (3 * rng.standard_normal(shape) + 5).astype(dtype)
+        F.batch_norm(Tensor(x), *ours, training=True, momentum=momentum)
+        TF.batch_norm(torch.from_numpy(x), *theirs, training=True, momentum=momentum)
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.dtype == dtype
+            rtol = 1e-13 if dtype == np.float64 else 1e-5
+            np.testing.assert_allclose(one.data, other.numpy(), rtol)
+
+
+def test_batch_norm_of_an_empty_batch_leaves_the_running_record_alone():
+    record = Tensor(np.ones(3)), Tensor(np.full(3, 2.0))
+    out = F.batch_norm(Tensor(np.zeros((0, 3, 2, 2))), *record, training=True)
+    assert out.shape == (0, 3, 2, 2)
+    assert record[0].tolist() == [1, 1, 1] and record[1].tolist() == [2, 2, 2]
+
+
+def test_batch_norm_keeps_only_the_mean_or_only_the_variance():
+    x = Tensor(np.arange(4.0).reshape(4, 1))
+    mean, var = Tensor(np.zeros(1)), Tensor(np.ones(1))
+    F.batch_norm(x, mean, None, training=True)
+    F.batch_norm(x, None, var, training=True)
+    np.testing.assert_allclose([mean.item(), var.item()], [0.15, 0.9 + 0.1 * 5 / 3])
+
+
+def test_second_derivatives_of_batch_norm_equal_those_of_torch():
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(shape) for shape in [(3, 2, 4), (2,), (2,), (3, 2, 4)]]
+    x = [Tensor(v, requires_grad=True) for v in values]
+    t = [torch.tensor(v, requires_grad=True) for v in values]
+    first = grad(F.batch_norm(x[0], None, None, x[1], x[2], True), x[:3], x[3], create_graph=True)
+    out = TF.batch_norm(t[0], None, None, t[1], t[2], True)
+    wanted = torch.autograd.grad(out, t[:3], t[3], create_graph=True)
+    upstream = [rng.standard_normal(one.shape) for one in first]
+    inner = sum((a * u).sum() for a, u in zip(first, upstream, strict=True))
+    other = sum((a * torch.tensor(u)).sum() for a, u in zip(wanted, upstream, strict=True))
+    found = grad(inner, [x[0], x[1], x[3]])
+    theirs = torch.autograd.grad(other, [t[0], t[1], t[3]])
+    for one, their in zip(found, theirs, strict=True):
+        np.testing.assert_allclose(one.data, their.numpy(), 1e-9, 1e-10)
+
+
+def test_local_response_norm_of_the_paper_does_not_divide_alpha():
+    x = Tensor(np.arange(1.0, 7).reshape(1, 6, 1))
+    wanted = [0.3993841, 0.5981395, 0.6619502, 0.6622401, 0.8511196, 1.0916224]
+    paper = F.local_response_norm(x, 5, 0.1, 0.75, 2.0, divide_alpha=False)
+    np.testing.assert_allclose(paper.data.ravel(), wanted, atol=5e-8)
+    same_by_pytorch = F.local_response_norm(x, 5, 0.5, 0.75, 2.0)
+    np.testing.assert_allclose(same_by_pytorch.data, paper.data, rtol=1e-14)
+
+
+def test_smooth_l1_times_beta_is_huber():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 5, 4))
+    ours = 0.4 * F.smooth_l1_loss(Tensor(x), Tensor(y), beta=0.4)
+    theirs = TF.huber_loss(torch.from_numpy(x), torch.from_numpy(y), delta=0.4)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-13)

@@ -31,3 +31,10 @@ def test_mse_loss():
     assert nn.MSELoss()(a, b).item() == 6.5
     assert nn.MSELoss(reduction="sum")(a, b).item() == 13.0
     assert nn.MSELoss(reduction="none")(a, b).tolist() == [4.0, 9.0]
+
+
+def test_smooth_l1_loss():
+    a, b = minicnn.tensor([0.0, 1.0]), minicnn.tensor([0.5, 4.0])
+    assert nn.SmoothL1Loss()(a, b).item() == 1.3125
+    assert nn.SmoothL1Loss(reduction="sum", beta=0.0)(a, b).item() == 3.5
+    assert nn.SmoothL1Loss(reduction="none", beta=4.0)(a, b).tolist() == [0.03125, 1.125]
