@@ -43,6 +43,7 @@ setup(
     package_dir={"minicnn.kernels": "kernels"},
     package_data={
         "minicnn": ["py.typed", "LICENSE"],
+        "minicnn.cudasim": ["runtime/*.cpp", "runtime/*.h"],
         "minicnn.data": ["*.csv.gz"],
         "minicnn.kernels": ["*.cu", "*.h"],
     },
