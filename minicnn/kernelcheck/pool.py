@@ -72,7 +72,7 @@ def bins(shape, output_size):
                 for out, size, parts in zip(place[2:], shape[2:], output_size, strict=True)
             )
             argmax[place] = y * width + x
-        grad_output = rng.standard_normal(argmax.shape).astype(dtype)
+        grad_output = np.asarray(rng.standard_normal(argmax.shape), dtype)
         return grad_output, argmax, height, width, None
 
     return arguments

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from minicnn.backend import to_host
 from minicnn.kernels import adaptive_pool
 from minicnn.kernels.pool import max_pool2d_backward, max_pool2d_gather
 
@@ -25,7 +26,7 @@ def close(dtype):
 
 def strided(array):
     """Return an equal array whose elements are not neighbours in memory."""
-    return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.repeat(2, axis=-1)[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,6 +103,33 @@ def test_bins_of_the_spatial_pyramid(size, bins):
     output, _ = adaptive_pool.adaptive_max_pool2d_forward(identity, (len(bins), 1))
     for out_y, (first, last) in enumerate(bins):
         assert_array_equal(np.flatnonzero(output[0, :, out_y, 0]), np.arange(first, last))
+
+
+def test_a_device_takes_strided_arrays(xp):
+    rng = np.random.default_rng(4)
+    input = rng.standard_normal((2, 3, 7, 9)).astype(np.float32)
+    grad_output = rng.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    x, grad = (strided(xp.asarray(array)) for array in (input, grad_output))
+    assert not x.flags.c_contiguous and not grad.flags.c_contiguous
+    wanted, wanted_argmax = adaptive_pool.adaptive_max_pool2d_forward(input, (4, 4))
+    output, argmax = adaptive_pool.adaptive_max_pool2d_forward(x, (4, 4))
+    assert_array_equal(to_host(output), wanted)
+    assert_array_equal(to_host(argmax), wanted_argmax)
+    for result, wanted in [
+        (
+            adaptive_pool.adaptive_avg_pool2d_forward(x, (4, 4)),
+            adaptive_pool.adaptive_avg_pool2d_forward(input, (4, 4)),
+        ),
+        (
+            adaptive_pool.adaptive_avg_pool2d_backward(grad, 7, 9),
+            adaptive_pool.adaptive_avg_pool2d_backward(grad_output, 7, 9),
+        ),
+        (
+            max_pool2d_backward(grad, strided(argmax), 7, 9, None),
+            max_pool2d_backward(grad_output, wanted_argmax, 7, 9, None),
+        ),
+    ]:
+        assert_allclose(to_host(result), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape, output_size", CASES[:-1])

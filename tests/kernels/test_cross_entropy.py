@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from minicnn.backend import to_host
 from minicnn.kernels import cross_entropy as kernels
 from minicnn.kernels.softmax import log_softmax_forward
 
@@ -25,7 +26,7 @@ def example(shape, dtype, weighted):
 
 def strided(array):
     """Return an equal array whose elements are not neighbours in memory."""
-    return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.repeat(2, axis=-1)[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -109,6 +110,24 @@ def test_pytorch_agrees(weighted, label_smoothing):
     weights = kernels.cross_entropy_weights(target, weight, -100, np.dtype(np.float64))
     wanted = cross_entropy(tensor, torch.tensor(target), **options)
     assert loss.sum() / weights.sum() == pytest.approx(wanted.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_device_takes_strided_arrays(weighted, xp):
+    log_probs, target, weight, grad_output = example((3, 4, 6), np.float32, weighted)
+    x, labels, grad = (strided(xp.asarray(a)) for a in (log_probs, target, grad_output))
+    class_weight = None if weight is None else strided(xp.asarray(weight))
+    options = -100, 0.1
+    result = kernels.cross_entropy_forward(x, labels, class_weight, *options)
+    wanted = kernels.cross_entropy_forward(log_probs, target, weight, *options)
+    assert_allclose(to_host(result), wanted, rtol=1e-6)
+    result = kernels.cross_entropy_backward(grad, labels, class_weight, *options, 4)
+    wanted = kernels.cross_entropy_backward(grad_output, target, weight, *options, 4)
+    assert_allclose(to_host(result), wanted, rtol=1e-6)
+    result = kernels.cross_entropy_weights(labels, class_weight, -100, np.dtype(np.float32))
+    wanted = kernels.cross_entropy_weights(target, weight, -100, np.dtype(np.float32))
+    assert result.dtype == np.float32
+    assert_array_equal(to_host(result), wanted)
 
 
 def test_foreign_arrays_are_refused():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from minicnn.backend import to_host
 from minicnn.kernels.dropout import dropout_forward, dropout_forward_reference
 
 DTYPES = [np.float32, np.float64]
@@ -80,6 +81,15 @@ def test_the_same_call_is_the_gradient():
 
 def test_nan_is_not_hidden():
     assert np.isnan(dropout_forward(np.full(20, np.nan), 0, 0.5)).all()
+
+
+def test_the_mask_is_the_same_on_every_device(xp):
+    input = np.random.default_rng(3).standard_normal((7, 50)).astype(np.float32)
+    transposed = xp.asarray(input).T
+    assert not transposed.flags.c_contiguous
+    for seed in (0, 2**64 - 1):
+        output = dropout_forward(transposed, seed, 0.3)
+        assert_array_equal(to_host(output), dropout_forward(input.T, seed, 0.3))
 
 
 def test_foreign_arrays_are_refused():

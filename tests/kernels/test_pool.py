@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from minicnn.backend import to_host
 from minicnn.kernels import pool
 
 # shape (N, C, height, width), kernel_size, stride, padding, ceil_mode
@@ -32,7 +33,7 @@ def close(dtype):
 
 def strided(array):
     """Return an equal array whose elements are not neighbours in memory."""
-    return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.repeat(2, axis=-1)[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -212,6 +213,32 @@ def test_pytorch_agrees(shape, kernel_size, stride, padding, ceil_mode):
         (grad,) = torch.autograd.grad(wanted, tensor, torch.tensor(grad_output))
         grad_input = pool.avg_pool2d_backward(grad_output, height, width, *window)
         assert_allclose(grad_input, grad, atol=1e-14)
+
+
+def test_a_device_takes_strided_arrays(xp):
+    rng = np.random.default_rng(5)
+    input = rng.integers(0, 5, (2, 3, 7, 9)).astype(np.float32)
+    window: Any = (3, 3), (2, 2), (1, 1), (1, 1)
+    output, argmax = pool.max_pool2d_forward(input, *window, False)
+    grad_output = rng.standard_normal(output.shape).astype(np.float32)
+
+    on_device = [strided(xp.asarray(a)) for a in (input, grad_output, argmax)]
+    assert not any(array.flags.c_contiguous for array in on_device)
+    x, grad, index = on_device
+    results = pool.max_pool2d_forward(x, *window, False)
+    assert_array_equal(to_host(results[0]), output)
+    assert_array_equal(to_host(results[1]), argmax)
+    grad_input = pool.max_pool2d_backward(grad, index, 7, 9, window)
+    wanted = pool.max_pool2d_backward(grad_output, argmax, 7, 9, window)
+    assert_array_equal(to_host(grad_input), wanted)
+    assert_array_equal(to_host(pool.max_pool2d_gather(x, index)), output)
+    average = window[:3]
+    result = pool.avg_pool2d_forward(x, *average, False, True)
+    wanted = pool.avg_pool2d_forward(input, *average, False, True)
+    assert_allclose(to_host(result), wanted, rtol=1e-6)
+    result = pool.avg_pool2d_backward(grad, 7, 9, *average, False, True)
+    wanted = pool.avg_pool2d_backward(grad_output, 7, 9, *average, False, True)
+    assert_allclose(to_host(result), wanted, atol=1e-6)
 
 
 def test_foreign_arrays_are_refused():

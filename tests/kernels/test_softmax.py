@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from minicnn.kernels import softmax
+from minicnn.backend import array_module, to_host
+from minicnn.kernels import _launch, softmax
 
 CASES = [
     ((4, 10), 1),
@@ -27,7 +28,7 @@ def close(dtype):
 
 def strided(array):
     """Return an equal array whose elements are not neighbours in memory."""
-    return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.repeat(2, axis=-1)[..., ::2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -87,6 +88,29 @@ def test_pytorch_agrees(name, shape, dim):
     (grad,) = torch.autograd.grad(wanted, tensor, torch.tensor(grad_output))
     grad_input = getattr(softmax, f"{name}_backward")(grad_output, output, dim)
     assert_allclose(grad_input, grad, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("shape, dim", [((4, 6), 1), ((4, 6), 0), ((3, 0), 1)])
+def test_a_device_takes_strided_arrays(name, shape, dim, xp):
+    forward = getattr(softmax, f"{name}_forward")
+    backward = getattr(softmax, f"{name}_backward")
+    input, grad_output = np.random.default_rng(2).standard_normal((2, *shape))
+    output = forward(input, dim)
+    x, grad, y = (strided(xp.asarray(array)) for array in (input, grad_output, output))
+    assert_allclose(to_host(forward(x, dim)), output, rtol=1e-13)
+    wanted = backward(grad_output, output, dim)
+    assert_allclose(to_host(backward(grad, y, dim)), wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_rows_in_one_piece_are_given_to_warps(gpu):
+    device = array_module(gpu)
+    with _launch.record() as launches:
+        softmax.softmax_forward(device.ones((9, 10), np.float32), 1)
+        softmax.softmax_forward(device.ones((2, 10, 3), np.float64), 1)
+    kernels = [launch.kernel for launch in launches]
+    assert kernels == ["softmax_forward_warp_cuda<float>", "softmax_forward_cuda<double>"]
+    assert launches[0].blocks == 3  # of four warps each
 
 
 def test_foreign_arrays_are_refused():
