@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.cudasim import build, rewrite
+from minicnn.cudasim import build, profiling, rewrite
 from minicnn.cudasim.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -93,7 +93,10 @@ class _Signature:
             names[i] if i < len(names) and names[i] else f"argument {i}" for i in range(len(types))
         ]
         self.parameters = [self._parameter(*pair) for pair in zip(types, self.names, strict=True)]
-        letters = ["Q" if p.pointer else _SCALARS[t][2] for p, t in zip(self.parameters, types)]
+        letters = [
+            "Q" if p.pointer else _SCALARS[t][2]
+            for p, t in zip(self.parameters, types, strict=True)
+        ]
         # Every value at the start of a cell: short ones are followed by padding.
         self._packer = struct.Struct(
             "=" + "".join(f"{a}{8 - struct.calcsize('=' + a)}x" for a in letters)
@@ -129,7 +132,7 @@ class _Signature:
                 f"{self.kernel}: got {len(args)} arguments, expected {len(parameters)}: {wanted}"
             )
         values = []
-        for argument, parameter in zip(args, parameters):
+        for argument, parameter in zip(args, parameters, strict=True):
             if parameter.scalar is not None:
                 if type(argument) is not parameter.scalar:
                     raise self._wrong_number(argument, parameter)
@@ -350,7 +353,7 @@ class Function:
         grid_sizes = self._sizes("grid", grid, MAX_GRID)
         block_sizes = self._sizes("block", block, MAX_BLOCK)
         self._check_limits(block_sizes, shared_mem, compiled.launch_bound)
-        profile = _active_profile(settings)
+        profile = profiling.active() if settings.mode == "profile" else None
         every = profile.every(grid_sizes) if profile else 1
         status = runtime().cudasim_launch(
             compiled.address,
@@ -373,7 +376,7 @@ class Function:
         if status:
             self._report(status, settings, grid_sizes, block_sizes)
         if profile:
-            profile.add(self._launch_facts(settings), grid_sizes, block_sizes)
+            profile.add(self._launch_facts(settings), grid_sizes, block_sizes, every)
 
     # Compiling -------------------------------------------------------------------------------
 
@@ -407,9 +410,7 @@ class Function:
         flags = build.CHECKED_FLAGS if checked else build.FAST_FLAGS
         options = module._compiler_options()
         if route == "ptx":
-            from minicnn.cudasim.ptx import program
-
-            return program(module._source.plain, self.name, options, checked)
+            return self._translated(checked)
         source = module._source
         if build.is_clang(build.compiler()):
             source = rewrite.read(module.code, module._name, module._folders, clang=True)
@@ -424,6 +425,22 @@ class Function:
             f"const int cudasim_launch_bound = {bound};\n"
         )
         return text, [*flags, *options]
+
+    def _translated(self, checked: bool) -> tuple[str, Sequence[str]]:
+        """Return C++ for what NVIDIA's compiler makes of the kernel."""
+        from minicnn.cudasim import nvrtc, ptx
+
+        module = self._module
+        options = [o for o in module._compiler_options() if o[:2] in ("-D", "-U")]
+        compiled = nvrtc.compile(module._source.plain, [self.name], options=options)
+        translation = ptx.translate(compiled.text, compiled.lowered_names[self.name])
+        # PTX says itself where a product and a sum are rounded together.
+        flags = [
+            *build.FAST_FLAGS,
+            "-ffp-contract=off",
+            *(["-DCUDASIM_WATCHED"] if checked else []),
+        ]
+        return translation.source, flags
 
     def _read_signature(self) -> _Signature:
         """Ask the compiled kernel for the types of its parameters; those of route "shim" know."""
@@ -513,11 +530,3 @@ def _size_array(sizes: tuple[int, ...]) -> Any:
     if any(int(size) != size or size < 0 for size in sizes):
         raise ValueError
     return (ctypes.c_uint * 3)(*whole)
-
-
-def _active_profile(settings: Settings) -> Any:
-    if settings.mode != "profile":
-        return None
-    from minicnn.cudasim import profiling
-
-    return profiling.active()

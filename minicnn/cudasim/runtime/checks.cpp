@@ -115,7 +115,8 @@ static bool is_private(const Worker* w, const char* address) {
     return a - (reinterpret_cast<uintptr_t>(&worker) - 16384) < 32768;
 }
 
-static inline void access(const char* address, unsigned bytes, int kind, Site site) {
+// `code` tells apart the accesses that one line makes.
+static inline void access(const char* address, unsigned bytes, int kind, Site site, Site code) {
     Worker* w = worker;
     if (!w) return;
     size_t offset = address - w->shared;
@@ -130,7 +131,7 @@ static inline void access(const char* address, unsigned bytes, int kind, Site si
         if (w->launch->mode == CHECK) {
             check_words(w, w->shared_shadow, offset, address, bytes, kind, site, w->stamp, true, false);
         } else if (w->profiled) {
-            statistics::count_shared(w, offset, bytes, kind, site);
+            statistics::count_shared(w, offset, bytes, kind, site, code);
         }
         return;
     }
@@ -143,7 +144,7 @@ static inline void access(const char* address, unsigned bytes, int kind, Site si
             check_words(w, arena::shadow_of(*block), address - block->base, address, bytes, kind, site,
                         w->launch->id, false, block->initialised);
         } else {
-            statistics::count_global(w, *block, address - block->base, bytes, kind, site);
+            statistics::count_global(w, *block, address - block->base, bytes, kind, site, code);
         }
         return;
     }
@@ -165,28 +166,30 @@ extern "C" void cudasim_access(const void* address, unsigned bytes, int kind, in
         checks::report_access(w, MISALIGNED, static_cast<const char*>(address), bytes, kind, line);
         end_launch(w);
     }
-    checks::access(static_cast<const char*>(address), bytes, kind, line);
+    checks::access(static_cast<const char*>(address), bytes, kind, line,
+                   checks::caller(__builtin_return_address(0)));
 }
 
 // ------------------------------------------------------------------- what the compiler calls: accesses
 
-#define SITE checks::caller(__builtin_return_address(0))
-#define HOOKS(BYTES)                                                                                    \
-    EXPORTED void __tsan_read##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_READ, SITE); }           \
-    EXPORTED void __tsan_write##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_WRITE, SITE); }         \
-    EXPORTED void __tsan_unaligned_read##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_READ, SITE); } \
-    EXPORTED void __tsan_unaligned_write##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_WRITE, SITE); } \
-    EXPORTED void __tsan_volatile_read##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_READ, SITE); }  \
-    EXPORTED void __tsan_volatile_write##BYTES(char* p) { checks::access(p, BYTES, CUDASIM_WRITE, SITE); } \
-    EXPORTED void __tsan_unaligned_volatile_read##BYTES(char* p) {                                       \
-        checks::access(p, BYTES, CUDASIM_READ, SITE);                                                    \
-    }                                                                                                   \
-    EXPORTED void __tsan_unaligned_volatile_write##BYTES(char* p) {                                      \
-        checks::access(p, BYTES, CUDASIM_WRITE, SITE);                                                   \
-    }                                                                                                   \
-    EXPORTED void __tsan_read_write##BYTES(char* p) {                                                    \
-        checks::access(p, BYTES, CUDASIM_READ, SITE);                                                    \
-        checks::access(p, BYTES, CUDASIM_WRITE, SITE);                                                   \
+#define HOOK(NAME, BYTES, KIND)                                                              \
+    EXPORTED void NAME(char* address) {                                                      \
+        Site site = checks::caller(__builtin_return_address(0));                             \
+        checks::access(address, BYTES, KIND, site, site);                                    \
+    }
+#define HOOKS(BYTES)                                                                         \
+    HOOK(__tsan_read##BYTES, BYTES, CUDASIM_READ)                                            \
+    HOOK(__tsan_write##BYTES, BYTES, CUDASIM_WRITE)                                          \
+    HOOK(__tsan_unaligned_read##BYTES, BYTES, CUDASIM_READ)                                  \
+    HOOK(__tsan_unaligned_write##BYTES, BYTES, CUDASIM_WRITE)                                \
+    HOOK(__tsan_volatile_read##BYTES, BYTES, CUDASIM_READ)                                   \
+    HOOK(__tsan_volatile_write##BYTES, BYTES, CUDASIM_WRITE)                                 \
+    HOOK(__tsan_unaligned_volatile_read##BYTES, BYTES, CUDASIM_READ)                         \
+    HOOK(__tsan_unaligned_volatile_write##BYTES, BYTES, CUDASIM_WRITE)                       \
+    EXPORTED void __tsan_read_write##BYTES(char* address) {                                  \
+        Site site = checks::caller(__builtin_return_address(0));                             \
+        checks::access(address, BYTES, CUDASIM_READ, site, site);                            \
+        checks::access(address, BYTES, CUDASIM_WRITE, site, site);                           \
     }
 HOOKS(1)
 HOOKS(2)
@@ -194,38 +197,37 @@ HOOKS(4)
 HOOKS(8)
 HOOKS(16)
 
-EXPORTED void __tsan_read_range(char* p, size_t bytes) {
-    Site site = SITE;
+static inline void access_range(char* address, size_t bytes, int kind, Site site) {
     for (size_t i = 0; i < bytes; i += 4) {
-        checks::access(p + i, std::min<size_t>(4, bytes - i), CUDASIM_READ, site);
+        checks::access(address + i, std::min<size_t>(4, bytes - i), kind, site, site);
     }
 }
-EXPORTED void __tsan_write_range(char* p, size_t bytes) {
-    Site site = SITE;
-    for (size_t i = 0; i < bytes; i += 4) {
-        checks::access(p + i, std::min<size_t>(4, bytes - i), CUDASIM_WRITE, site);
-    }
+EXPORTED void __tsan_read_range(char* address, size_t bytes) {
+    access_range(address, bytes, CUDASIM_READ, checks::caller(__builtin_return_address(0)));
+}
+EXPORTED void __tsan_write_range(char* address, size_t bytes) {
+    access_range(address, bytes, CUDASIM_WRITE, checks::caller(__builtin_return_address(0)));
+}
+// clang calls these for copies of whole structures.
+EXPORTED void* __tsan_memcpy(char* to, char* from, size_t bytes) {
+    access_range(from, bytes, CUDASIM_READ, checks::caller(__builtin_return_address(0)));
+    access_range(to, bytes, CUDASIM_WRITE, checks::caller(__builtin_return_address(0)));
+    return memcpy(to, from, bytes);
+}
+EXPORTED void* __tsan_memmove(char* to, char* from, size_t bytes) {
+    access_range(from, bytes, CUDASIM_READ, checks::caller(__builtin_return_address(0)));
+    access_range(to, bytes, CUDASIM_WRITE, checks::caller(__builtin_return_address(0)));
+    return memmove(to, from, bytes);
+}
+EXPORTED void* __tsan_memset(char* to, int value, size_t bytes) {
+    access_range(to, bytes, CUDASIM_WRITE, checks::caller(__builtin_return_address(0)));
+    return memset(to, value, bytes);
 }
 EXPORTED void __tsan_init() {}
 EXPORTED void __tsan_func_entry(void*) {}
 EXPORTED void __tsan_func_exit() {}
 EXPORTED void __tsan_vptr_update(void*, void*) {}
 EXPORTED void __tsan_vptr_read(void*) {}
-// clang calls these for copies of whole structures.
-EXPORTED void* __tsan_memcpy(char* to, char* from, size_t bytes) {
-    __tsan_read_range(from, bytes);
-    __tsan_write_range(to, bytes);
-    return memcpy(to, from, bytes);
-}
-EXPORTED void* __tsan_memmove(char* to, char* from, size_t bytes) {
-    __tsan_read_range(from, bytes);
-    __tsan_write_range(to, bytes);
-    return memmove(to, from, bytes);
-}
-EXPORTED void* __tsan_memset(char* to, int value, size_t bytes) {
-    __tsan_write_range(to, bytes);
-    return memset(to, value, bytes);
-}
 
 // ---------------------------------------------------------- what the compiler calls: undefined behaviour
 

@@ -56,9 +56,10 @@ static std::vector<ArrayRow> arrays;
 static uint64_t profiled_blocks;
 
 // `address` is counted from where a GPU would have aligned the array, to 256 bytes at least.
-static void count(Worker* w, uint64_t address, unsigned bytes, int kind, int space, Site site) {
+static void count(Worker* w, uint64_t address, unsigned bytes, int kind, int space, Site site,
+                  Site code) {
     Statistics& s = *w->statistics;
-    uint64_t key = uint64_t{site} << 8 | bytes << 3 | kind << 1 | (space == SHARED);
+    uint64_t key = uint64_t{code} << 8 | bytes << 3 | kind << 1 | (space == SHARED);
     if (key != s.last_key) {
         s.last = &s.lines[key];
         s.last_key = key;
@@ -75,11 +76,12 @@ static void count(Worker* w, uint64_t address, unsigned bytes, int kind, int spa
     requests[n].lanes |= 1u << w->current % WARP;
 }
 
-static void count_shared(Worker* w, size_t offset, unsigned bytes, int kind, Site site) {
-    count(w, offset, bytes, kind, SHARED, site);
+static void count_shared(Worker* w, size_t offset, unsigned bytes, int kind, Site site, Site code) {
+    count(w, offset, bytes, kind, SHARED, site, code);
 }
 
-static void count_global(Worker* w, Block& block, size_t offset, unsigned bytes, int kind, Site site) {
+static void count_global(Worker* w, Block& block, size_t offset, unsigned bytes, int kind, Site site,
+                         Site code) {
     auto& footprint = w->statistics->footprints[&block];
     Touched* touched = arena::touched_of(block);
     for (size_t i = offset; i < offset + bytes;) {
@@ -100,7 +102,7 @@ static void count_global(Worker* w, Block& block, size_t offset, unsigned bytes,
     if (!w->profiled) return;
     // Blocks must not share a sector: their numbers, far apart, stand in for their addresses.
     uint64_t number = arena::owner[(block.span - arena::base) / PAGE];
-    count(w, number << 40 | offset, bytes, kind, GLOBAL, site);
+    count(w, number << 40 | offset, bytes, kind, GLOBAL, site, code);
 }
 
 static int64_t distinct(std::vector<uint64_t>& values) {
