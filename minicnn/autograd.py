@@ -82,8 +82,10 @@ class Function:
         self._saved = arrays
 
     @property
-    def saved(self) -> tuple[Tensor, ...]:
-        """Return what `save` was given as Tensors; inputs and outputs know how they were made."""
+    def saved(self) -> tuple[Any, ...]:
+        """Return what `save` was given: arrays as Tensors, of which inputs and outputs know how
+        they were made, and numbers as they came.
+        """
         if self._saved is None:
             raise self._freed()
         return tuple(value.restore(self) for value in self._saved)
@@ -158,7 +160,7 @@ class Function:
 
 
 class _Saved:
-    """One array kept for backward: where it came from, and its version when it was kept.
+    """One array or number kept for backward: where it came from, and its version then.
 
     Arrays are recognised by identity: what `save` was given is an input's array, an output's,
     or neither.
@@ -184,9 +186,11 @@ class _Saved:
                 self.output_index, self.counter, self.place = i, x._version, f"output {i}"
         self.version = self.counter[0] if self.counter is not None else 0
 
-    def restore(self, function: Function) -> Tensor:
+    def restore(self, function: Function) -> Any:
         from minicnn.tensor import Tensor
 
+        if isinstance(self.array, (int, float)):
+            return self.array
         if self.counter is not None and self.counter[0] != self.version:
             raise RuntimeError(
                 f"{function.name}: {self.place}, a {self.array.dtype} tensor of shape "

@@ -97,7 +97,7 @@ def _batch_norm(*shape: int, training: bool) -> Case:
         channels = shape[1]
         mean, var = Tensor(rng.standard_normal(channels)), Tensor(rng.uniform(0.5, 2, channels))
         inputs = [normal(rng, *shape), mean, var, normal(rng, channels), normal(rng, channels)]
-        return lambda *inputs: F.batch_norm(*inputs, training), inputs
+        return lambda x, m, v, w, b: F.batch_norm(x, m, v, w, b, training), inputs
 
     return case
 
@@ -127,6 +127,15 @@ def _nll(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
 def _gather(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
     index = Tensor(rng.integers(0, 4, (3, 5)))
     return lambda x, index: F.gather(x, 1, index), [normal(rng, 3, 4), index]
+
+
+def _roi(fn: Callable[..., Any], values: Callable[..., Tensor], *options: Any) -> Case:
+    """Three regions in two images: one over the border, one small, and one outside."""
+    boxes = np.array([[1, -3.1, 2.3, 6.2, 8.4], [0, 1.2, 1.1, 1.9, 3.3], [1, 60, 60, 70, 70.0]])
+    return lambda rng: (
+        lambda x, boxes: fn(x, boxes, *options),
+        [values(rng, 2, 2, 5, 6), Tensor(boxes)],
+    )
 
 
 def _where(rng: Rng) -> tuple[Callable[..., Any], list[Any]]:
@@ -186,7 +195,9 @@ OPS: dict[str, Case] = {
     "stack": lambda rng: (lambda a, b: F.stack([a, b], 1), [normal(rng, 2, 3), normal(rng, 2, 3)]),
     "split": _unary(lambda x: F.split(x, [1, 3], 1)),
     "chunk": _unary(lambda x: F.chunk(x, 2, 1)),
-    "pad": _unary(lambda x: F.pad(x, (1, 2, 0, 1), 0.5)),
+    "pad": _unary(lambda x: F.pad(x, (1, 2, 0, 1), value=0.5)),
+    "pad reflect": _unary(lambda x: F.pad(x, (2, 1, 0, 2, 1, 0), "reflect"), normal, 2, 3, 4),
+    "pad replicate": _unary(lambda x: F.pad(x, (2, 5, 0, 2, 1, 0), "replicate"), normal, 2, 3, 4),
     "flip": _unary(lambda x: F.flip(x, (1,))),
     "matmul": lambda rng: (F.matmul, [normal(rng, 2, 1, 3, 4), normal(rng, 3, 4, 2)]),
     "matmul vector": lambda rng: (F.matmul, [normal(rng, 4), normal(rng, 3, 4, 2)]),
@@ -208,6 +219,19 @@ OPS: dict[str, Case] = {
     ),
     "adaptive_avg_pool2d": _unary(lambda x: F.adaptive_avg_pool2d(x, (3, 2)), normal, 2, 2, 7, 5),
     "adaptive_max_pool2d": _unary(lambda x: F.adaptive_max_pool2d(x, (3, 2)), ladder, 2, 2, 7, 5),
+    "roi_pool": _roi(F.roi_pool, ladder, (3, 2), 0.5),
+    "roi_align": _roi(F.roi_align, normal, (2, 3), 0.7),
+    "roi_align aligned": _roi(F.roi_align, normal, 2, 0.5, 2, True),
+    "interpolate nearest": _unary(lambda x: F.interpolate(x, (7, 2)), normal, 2, 2, 4, 5),
+    "interpolate nearest-exact": _unary(
+        lambda x: F.interpolate(x, scale_factor=(0.6, 1.7), mode="nearest-exact"), normal, 1, 2, 5, 4
+    ),
+    "interpolate bilinear": _unary(
+        lambda x: F.interpolate(x, scale_factor=(1.7, 0.6), mode="bilinear"), normal, 2, 2, 4, 5
+    ),
+    "interpolate bilinear corners": _unary(
+        lambda x: F.interpolate(x, (7, 1), mode="bilinear", align_corners=True), normal, 2, 2, 4, 5
+    ),
     "relu": _unary(F.relu, ladder),
     "leaky_relu": _unary(lambda x: F.leaky_relu(x, 0.1), ladder),
     "sigmoid": _unary(F.sigmoid),

@@ -69,10 +69,11 @@ class Pow(Elementwise):
         grad_a = grad_b = None
         if need_a:
             # At b = 0 the derivative is 0 for every a; a ** -1 would make 0 * inf at a = 0.
-            grad_a = where(b == 0, 0.0, grad_output * b * a ** where(b == 0, 1.0, b - 1))
+            lowered = where(b == 0, 1.0, b - 1) if isinstance(b, Tensor) else b - 1 if b else 1.0
+            grad_a = where(b == 0, 0.0, grad_output * b * a**lowered)
         if need_b:
             # 0 ** b is flat for b > 0: its derivative is 0, although log(0) is not finite.
-            flat = (a == 0) & (b >= 0)
+            flat = (b >= 0) & (a == 0)
             grad_b = grad_output * where(flat, 0.0, a**b * log(where(flat, 1.0, a)))
         return grad_a, grad_b
 
