@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-COMMANDS = ("train", "eval", "predict", "summary", "data", "gradcheck")
+COMMANDS = ("train", "eval", "predict", "summary", "data", "gradcheck", "cudasim")
 
 
 class LazyGroup(click.Group):

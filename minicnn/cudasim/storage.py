@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.cudasim import memory
+import minicnn.cudasim.memory as memory
 
 
 class Allocation:
