@@ -88,7 +88,7 @@ def test_profile_tells_two_transposes_apart(cli):
         for text in (plain, tiled)
     ]
     assert "32.0 sectors" in stores[0] and "12.5 %" in stores[0]
-    assert " 4.0 sectors" in stores[1] and "100 %" in stores[1]
+    assert " 4.0 sectors" in stores[1] and "100.0 %" in stores[1]
     assert "transpose.cu:9" in stores[0]
     assert "no conflict" in tiled and "output: 0 of its 65,536 bytes are read" in tiled
 
