@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from minicnn.cudasim.errors import CompileError
+
 SPACES = {"param", "global", "const", "shared", "local"}
 SIZES = {
     "pred": 1,
@@ -40,7 +42,7 @@ INSTRUCTION = re.compile(r"(?:@(!?)(%[\w$]+)\s+)?([a-z][\w.:]*)\s*([^;]*);")
 NAME = re.compile(r"%?[A-Za-z_$][\w$]*(?:\.[xyz])?")
 
 
-class PtxError(ValueError):
+class PtxError(CompileError):
     """PTX that is not read or not translated; the message names the line and what stands there."""
 
 

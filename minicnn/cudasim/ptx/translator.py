@@ -173,7 +173,8 @@ class _Writer:
             # By this the compiled code knows which line of the CUDA source an access comes from.
             line, file = statement.location.line, statement.location.file
             text = text.replace("@LINE", str(line))
-            return f'#line {line} "{file}"\n    {text}'
+            if line:
+                return f'#line {line} "{file}"\n    {text}'
         return f"    {text}"
 
 
