@@ -37,6 +37,7 @@ _KERNEL = re.compile(
     r"(?:__launch_bounds__\s*\([^()]*\)\s*)?(?:void\s+)?"
     r"(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)\s*\{"
 )
+_DYNAMIC_SHARED = re.compile(r"\bextern\s+__shared__|\b__shared__\s+extern")
 _QUALIFIER = re.compile(r"\b(?:const|volatile|__restrict__|__restrict|restrict)\b")
 # A float4* may point into any array of floats.
 _VECTOR = re.compile(r"(float|double|int|uint)([234])")
@@ -62,29 +63,31 @@ class Declaration:
             ("typename", "T", "").
         parameters: in order.
         line: on which it begins.
-        text: its parameter list as written, in one line.
+        dynamic_shared: whether it has an array whose size the launch decides.
     """
 
     name: str
     template: tuple[tuple[str, str, str], ...]
     parameters: tuple[Parameter, ...]
     line: int
-    text: str
+    dynamic_shared: bool
 
 
 def find_kernels(source: str) -> list[Declaration]:
     """Return the kernels that a `.cu` text defines, in its order."""
     # Blanks in the comments' place keep the line numbers.
     plain = _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), source)
+    heads = list(_KERNEL.finditer(plain))
+    ends = [head.start() for head in heads[1:]] + [len(plain)]
     return [
         Declaration(
-            found["name"],
-            _template(found["template"]),
-            tuple(_parameter(part) for part in found["parameters"].split(",") if part.strip()),
-            plain.count("\n", 0, found.start("name")) + 1,
-            " ".join(found["parameters"].split()),
+            head["name"],
+            _template(head["template"]),
+            tuple(_parameter(part) for part in head["parameters"].split(",") if part.strip()),
+            plain.count("\n", 0, head.start("name")) + 1,
+            bool(_DYNAMIC_SHARED.search(plain, head.end(), end)),
         )
-        for found in _KERNEL.finditer(plain)
+        for head, end in zip(heads, ends, strict=True)
     ]
 
 

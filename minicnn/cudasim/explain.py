@@ -23,8 +23,8 @@ _TYPE_NAMES = {"f4": "float", "f8": "double", "i4": "int", "i8": "long long", "b
 _CURES = {
     "out-of-bounds": "compare the index with the array's size before using it (i < total), and the "
     "launch with what the kernel expects.",
-    "race": "put __syncthreads() (within one warp __syncwarp()) between the two accesses; between "
-    "blocks use an atomic operation, or let each block write elements of its own.",
+    "race": "put __syncthreads() (within one warp __syncwarp()) between the two accesses; where "
+    "threads add to the same element use atomicAdd(); let each block write elements of its own.",
     "uninitialised read": "write it first: fill a shared array and meet at __syncthreads(); make a "
     "global array with zeros() or asarray().",
     "barrier divergence": "let all threads of the block reach the same __syncthreads(): move it out "

@@ -204,6 +204,8 @@ class _Maker:
         self.guess()
         block = self.dims("block") or (THREADS,)
         grid = self.dims("grid") or self.one_thread_an_element(block)
+        if self.declaration.dynamic_shared and "shared" not in self.plan.values:
+            raise self.no_guess("the size of the dynamic shared memory")
         shared = self.plan.values.get("shared", 0)
         return Launch(
             self.expression(),
@@ -396,6 +398,8 @@ def example(declaration: Declaration, template: str | None = None) -> str:
         ]
         words[0] += f"<{template or ', '.join(shown)}>"
     words += ["grid=4", f"block={THREADS}"]
+    if declaration.dynamic_shared:
+        words.append(f"shared={THREADS * 4}")
     types = {name: "float" for _, name, _ in declaration.template}
     integers, arrays = [], []
     for parameter in declaration.parameters:

@@ -25,6 +25,7 @@ __global__ void count(const unsigned char* image, int* bins) {}
 template <int TILE, class U = double>
 __global__ void tiles(float4* a, U scale, bool on, size_t n) {}
 __global__ void declared(int n);
+__global__ void row_sums(float* x) { extern __shared__ float part[]; }
 """
 KERNELS = find_kernels(SOURCE)
 
@@ -36,8 +37,14 @@ def make(text, folder=Path()):
 
 
 def test_kernels_are_found_and_comments_are_not():
-    assert [kernel.name for kernel in KERNELS] == ["saxpy", "transpose", "count", "tiles"]
-    saxpy, transpose, _, tiles = KERNELS
+    assert [kernel.name for kernel in KERNELS] == [
+        "saxpy",
+        "transpose",
+        "count",
+        "tiles",
+        "row_sums",
+    ]
+    saxpy, transpose, _, tiles, row_sums = KERNELS
     assert saxpy.template == (("typename", "T", ""),)
     assert saxpy.parameters[0] == Parameter("x", "T", pointer=True, constant=True)
     assert saxpy.parameters[2:] == (
@@ -46,6 +53,7 @@ def test_kernels_are_found_and_comments_are_not():
     )
     assert (saxpy.line, transpose.line, tiles.line) == (4, 7, 13)
     assert transpose.parameters[1] == Parameter("out", "float", pointer=True, constant=False)
+    assert row_sums.dynamic_shared and not tiles.dynamic_shared
     assert tiles.template == (("int", "TILE", ""), ("class", "U", "double"))
 
 
@@ -120,6 +128,12 @@ def test_what_cannot_be_guessed_is_shown_as_a_line_to_copy():
     assert launch.arguments["in"].size == launch.arguments["out"].size == 40 * 33
     with pytest.raises(ValueError, match="the size of image cannot be guessed"):
         make("count")
+    with pytest.raises(
+        ValueError, match="size of the dynamic shared memory cannot be guessed"
+    ) as e:
+        make("row_sums x=[4]")
+    assert "shared=1024" in str(e.value)
+    assert make("row_sums x=[4] shared=64").shared_mem == 64
     with pytest.raises(ValueError, match="template argument TILE cannot be guessed") as error:
         make("tiles")
     (plan,) = read_plans(str(error.value).splitlines()[1])
@@ -129,7 +143,7 @@ def test_what_cannot_be_guessed_is_shown_as_a_line_to_copy():
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ("nope", "nope: no such kernel; the source has saxpy, transpose, count, tiles"),
+        ("nope", "nope: no such kernel; the source has saxpy, transpose, count, tiles, row_sums"),
         ("saxpy z=1", "saxpy: z: no such parameter; it has x, y, a, n"),
         ("saxpy n=1.5", "n: got '1.5', expected a whole number"),
         ("saxpy n=3000000000", "n: got '3000000000', which does not fit into int"),
