@@ -87,7 +87,7 @@ def find_kernels(source: str) -> list[Declaration]:
             plain.count("\n", 0, head.start("name")) + 1,
             bool(_DYNAMIC_SHARED.search(plain, head.end(), end)),
         )
-        for head, end in zip(heads, ends, strict=True)
+        for head, end in zip(heads, ends, strict=False)
     ]
 
 
