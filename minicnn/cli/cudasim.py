@@ -186,6 +186,8 @@ def _print_report(screen: Any, report: LaunchReport) -> None:
     from rich.text import Text
 
     screen.print(Text(str(report.launch), "bold"))
+    for line in report.printed.splitlines():
+        screen.print(f"  it printed: {line}")
     for finding, orders in zip(report.findings, report.orders, strict=True):
         first, *rest = finding.message.splitlines()
         screen.print()

@@ -8,9 +8,11 @@ Which launches a file gets is told in `minicnn.cudasim.plans`.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class LaunchReport:
         tried: the orders of the threads in which it ran.
         findings: each different one, the first first.
         orders: of each finding, the orders of the threads in which it showed.
+        printed: what the kernel printed, in the first order.
         accesses: where nothing was found, how many loads, stores and atomic operations threads made
             of global and of shared memory: {"global load": 2000, ...}.
         differences: how far arrays end up apart in different orders, relative to their largest
@@ -65,6 +68,7 @@ class LaunchReport:
     tried: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     orders: list[list[str]] = field(default_factory=list)
+    printed: str = ""
     accesses: dict[str, int] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
 
@@ -80,6 +84,8 @@ class LaunchReport:
 
     def __str__(self) -> str:
         lines = [str(self.launch)]
+        if self.printed:
+            lines += ["it printed:", *self.printed.splitlines()]
         for finding, orders in zip(self.findings, self.orders, strict=True):
             lines += ["", finding.message, f"order of threads: {', '.join(orders)}"]
         for name, difference in self.differences.items():
@@ -195,19 +201,22 @@ def check_launch(
     report = LaunchReport(launch, list(orders))
     results = []
     for order in orders:
-        with settings(mode="check", order=order, route=route):
+        with settings(mode="check", order=order, route=route), _printed() as printed:
             try:
                 results.append(execute(source, launch))
             except SimulationError as error:
                 for finding in error.findings:
                     report.add(finding, order)
+        if order == orders[0]:
+            report.printed = printed.getvalue()
     for other in results[1:]:
         for name, array in other.items():
             difference = _difference(results[0][name], array)
             if difference > ROUNDING:
                 report.differences[name] = max(difference, report.differences.get(name, 0))
     if not report.findings:
-        counted = profile_launch(source, launch, math.prod(launch.grid), route)
+        with _printed():
+            counted = profile_launch(source, launch, math.prod(launch.grid), route)
         for row in sorted(counted.rows, key=lambda row: (row.space, row.kind)):
             kind = f"{row.space} {row.kind}"
             report.accesses[kind] = report.accesses.get(kind, 0) + round(row.lanes)
@@ -240,6 +249,11 @@ def execute(source: Source, launch: Launch) -> dict[str, NDArray]:
     function(launch.grid, launch.block, tuple(arguments.values()), shared_mem=launch.shared_mem)
     written = [p.name for p in launch.declaration.parameters if p.pointer and not p.constant]
     return {name: arguments[name].get() for name in written}
+
+
+def _printed() -> redirect_stdout[io.StringIO]:
+    """Keep what kernels print from the screen: the same comes once an order."""
+    return redirect_stdout(io.StringIO())
 
 
 def _to_device(value: NDArray | np.generic | Empty) -> ndarray | np.generic:

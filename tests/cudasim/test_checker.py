@@ -111,6 +111,17 @@ def test_results_that_depend_on_the_order_are_noted_and_are_no_finding():
     assert alone.differences == {}
 
 
+def test_what_a_kernel_prints_is_kept_once(capsys):
+    text = '__global__ void k(int* x, int n) { if (threadIdx.x == 3) printf("thread %d\\n", n); }'
+    (report,) = cudasim.check(text, grid=1, args={"n": 5}).launches
+    assert report.printed == "thread 5\n"
+    assert report.accesses == {}
+    assert str(report).splitlines()[1:] == [
+        "it printed:", "thread 5", "no finding in no access to memory",
+    ]  # fmt: skip
+    assert capsys.readouterr().out == ""
+
+
 def test_includes_are_read_and_named(tmp_path):
     (tmp_path / "double.h").write_text(
         "__device__ float doubled(const float* x, int i) {\n    return 2 * x[i + 1];\n}\n"
