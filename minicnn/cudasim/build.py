@@ -1,8 +1,8 @@
 """Compile C++ to shared libraries, once: what was built is kept in the user's cache folder.
 
 A library's name holds the hash of everything it depends on: the text, the headers, the flags, the
-compiler and the CPU. Libraries are written under another name and renamed, so two processes that
-build the same one at the same time do not meet.
+compiler and the CPU. Libraries are written under another name and renamed, so that two processes or
+threads that build the same one at the same time do not meet.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -101,8 +102,9 @@ def build(text: str, flags: Sequence[str], stem: str, libraries: Sequence[str] =
         return target
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.so")
-    unlinked = target.with_suffix(f".{os.getpid()}.o")
+    mine = f"{os.getpid()}-{threading.get_ident()}"
+    partial = target.with_suffix(f".{mine}.so")
+    unlinked = target.with_suffix(f".{mine}.o")
     try:
         include = f"-I{RUNTIME_FOLDER}"
         _run([path, *flags, include, "-x", "c++", "-c", "-o", str(unlinked), "-"], text)
