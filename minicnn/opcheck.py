@@ -223,8 +223,8 @@ OPS: dict[str, Case] = {
     "roi_align": _roi(F.roi_align, normal, (2, 3), 0.7),
     "roi_align aligned": _roi(F.roi_align, normal, 2, 0.5, 2, True),
     "interpolate nearest": _unary(lambda x: F.interpolate(x, (7, 2)), normal, 2, 2, 4, 5),
-    "interpolate nearest-exact": _unary(
-        lambda x: F.interpolate(x, scale_factor=(0.6, 1.7), mode="nearest-exact"), normal, 1, 2, 5, 4
+    "interpolate exact": _unary(
+        lambda x: F.interpolate(x, None, (0.6, 1.7), "nearest-exact"), normal, 1, 2, 5, 4
     ),
     "interpolate bilinear": _unary(
         lambda x: F.interpolate(x, scale_factor=(1.7, 0.6), mode="bilinear"), normal, 2, 2, 4, 5

@@ -34,6 +34,7 @@ from minicnn.functional.arithmetic import (
     where,
 )
 from minicnn.functional.conv import conv2d, conv_transpose2d
+from minicnn.functional.detection import batched_nms, nms
 from minicnn.functional.linear import linear, matmul
 from minicnn.functional.loss import cross_entropy, mse_loss, nll_loss, smooth_l1_loss
 from minicnn.functional.norm import batch_norm, local_response_norm
@@ -57,6 +58,8 @@ from minicnn.functional.reduce import (
     sum_to,
     var,
 )
+from minicnn.functional.resize import interpolate
+from minicnn.functional.roi import roi_align, roi_pool
 from minicnn.functional.shape import (
     cat,
     chunk,
@@ -80,11 +83,12 @@ from minicnn.functional.shape import (
 
 __all__ = [
     "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "amax", "amin", "argmax", "argmin",
-    "avg_pool2d", "batch_norm", "cast", "cat", "chunk", "clamp", "clone", "concatenate", "conv2d",
-    "conv_transpose2d", "cross_entropy", "div", "dropout", "exp", "expand", "flatten", "flip",
-    "gather", "getitem", "leaky_relu", "linear", "local_response_norm", "log", "log_softmax",
-    "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss",
-    "mul", "neg", "nll_loss", "one_hot", "pad", "permute", "plain_index", "pow", "relu", "reshape",
-    "sigmoid", "smooth_l1_loss", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sub",
-    "sum", "sum_to", "tanh", "to_device", "transpose", "unsqueeze", "var", "where",
+    "avg_pool2d", "batch_norm", "batched_nms", "cast", "cat", "chunk", "clamp", "clone",
+    "concatenate", "conv2d", "conv_transpose2d", "cross_entropy", "div", "dropout", "exp",
+    "expand", "flatten", "flip", "gather", "getitem", "interpolate", "leaky_relu", "linear",
+    "local_response_norm", "log", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d",
+    "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "nll_loss", "nms", "one_hot",
+    "pad", "permute", "plain_index", "pow", "relu", "reshape", "roi_align", "roi_pool", "sigmoid",
+    "smooth_l1_loss", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sub", "sum",
+    "sum_to", "tanh", "to_device", "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip

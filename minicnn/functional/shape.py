@@ -12,7 +12,14 @@ import numpy as np
 from minicnn.autograd import Function
 from minicnn.backend import get_array_module, is_array, to_device, to_host
 from minicnn.functional._check import beside, dimension, integer, positional
+from minicnn.kernels import concatenate as concatenate_kernels
+from minicnn.kernels import pad as pad_kernels
 from minicnn.tensor import Tensor, as_array, int64
+
+PAD_BORDER = {
+    "reflect": (pad_kernels.pad_reflect_forward, pad_kernels.pad_reflect_backward),
+    "replicate": (pad_kernels.pad_replicate_forward, pad_kernels.pad_replicate_backward),
+}
 
 
 class Reshape(Function):
@@ -115,6 +122,9 @@ class Concatenate(Function):
     def forward(self, *arrays, dim):
         self.dim = dim
         self.sizes = [a.shape[dim] for a in arrays]
+        dtypes = {a.dtype for a in arrays}
+        if len(dtypes) == 1 and arrays[0].dtype.kind == "f":
+            return concatenate_kernels.concatenate(*arrays, dim=dim)
         return get_array_module(arrays[0]).concatenate(arrays, axis=dim)
 
     def backward(self, grad_output):
@@ -126,10 +136,36 @@ class Pad(Function):
         self.inside = tuple(
             slice(before, before + n) for (before, _), n in zip(widths, a.shape, strict=True)
         )
+        if a.dtype.kind == "f":
+            return pad_kernels.pad_constant(a, widths, value)
         return get_array_module(a).pad(a, widths, constant_values=value)
 
     def backward(self, grad_output):
         return getitem(grad_output, self.inside)
+
+
+class PadBorder(Function):
+    """Padding with values of the input itself."""
+
+    def forward(self, a, *, widths, mode):
+        self.widths, self.mode = widths, mode
+        if a.dtype.kind == "f":
+            return PAD_BORDER[mode][0](a, widths)
+        return get_array_module(a).pad(a, widths, mode="edge" if mode == "replicate" else mode)
+
+    def backward(self, grad_output):
+        return PadBorderBackward.apply(grad_output, widths=self.widths, mode=self.mode)
+
+
+class PadBorderBackward(Function):
+    """The adjoint of PadBorder, and PadBorder its own: padding is linear."""
+
+    def forward(self, grad_output, *, widths, mode):
+        self.widths, self.mode = widths, mode
+        return PAD_BORDER[mode][1](grad_output, widths)
+
+    def backward(self, grad_input):
+        return PadBorder.apply(grad_input, widths=self.widths, mode=self.mode)
 
 
 class Flip(Function):
@@ -311,13 +347,28 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, builtins.max(1, -(-length // chunks)), dim)
 
 
-def pad(input: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
-    """Add a constant border: `pad` is (left, right, top, bottom, ...), last dimension first.
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Add a border: `pad` is (left, right, top, bottom, ...), last dimension first.
+
+    Args:
+        input: a tensor of any shape and dtype.
+        pad: pairs for as many of the last dimensions as there are to pad.
+        mode: "constant" (of `value`), "reflect" (the values mirrored, the edge not repeated) or
+            "replicate" (the edge repeated).
+        value: of the constant border; None is 0.
 
     Raises:
-        ValueError: for negative or unpaired widths, or more than the tensor has dimensions.
+        ValueError: for negative or unpaired widths, or more than the tensor has dimensions; for a
+            mirrored border as wide as the tensor, or a repeated one of nothing.
     """
     input = positional("pad", input)
+    if mode not in ("constant", *PAD_BORDER):
+        modes = ", ".join(map(repr, ("constant", *PAD_BORDER)))
+        raise ValueError(f"pad: mode is {mode!r}, expected one of {modes}")
+    if mode != "constant" and value:
+        raise ValueError(f"pad: value is {value!r}, expected none in mode {mode!r}")
     widths = [integer("pad", w, "pad", 0) for w in pad]
     if len(widths) % 2 or len(widths) // 2 > input.ndim:
         raise ValueError(
@@ -325,7 +376,16 @@ def pad(input: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
         )
     pairs = [(widths[i], widths[i + 1]) for i in range(0, len(widths), 2)]
     outer = [(0, 0)] * (input.ndim - len(pairs))
-    return Pad.apply(input, widths=tuple(outer + pairs[::-1]), value=value)
+    every = tuple(outer + pairs[::-1])
+    if mode == "constant":
+        return Pad.apply(input, widths=every, value=0 if value is None else value)
+    for length, around in zip(input.shape, every, strict=True):
+        widest = builtins.max(around)
+        if widest and (length == 0 or mode == "reflect" and widest >= length):
+            raise ValueError(
+                f"pad: pad is {tuple(pad)}, too wide for mode {mode!r} and shape {input.shape}"
+            )
+    return PadBorder.apply(input, widths=every, mode=mode)
 
 
 def flip(input: Tensor, dims: Sequence[int]) -> Tensor:

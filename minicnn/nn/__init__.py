@@ -23,6 +23,7 @@ from minicnn.nn.layers import (
 from minicnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss, SmoothL1Loss
 from minicnn.nn.module import Module, Parameter
 from minicnn.nn.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
+from minicnn.nn.vision import RoIAlign, RoIPool, Upsample
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -48,11 +49,14 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ReLU",
+    "RoIAlign",
+    "RoIPool",
     "Sequential",
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
     "Tanh",
+    "Upsample",
     "init",
     "utils",
 ]
