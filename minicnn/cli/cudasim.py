@@ -65,6 +65,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group("cudasim", short_help="Debug CUDA kernels without a GPU.", context_settings=SETTINGS)
+@debug_option
 def command() -> None:
     """Check, run and profile the kernels of a .cu FILE on the CPU.
 

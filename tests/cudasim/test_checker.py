@@ -10,7 +10,7 @@ import pytest
 
 from minicnn import cudasim
 from minicnn.cudasim.checker import check_launch, execute, launches, load
-from tests.needs import needs_compiler
+from tests.needs import needs_compiler, needs_nvrtc
 
 pytestmark = needs_compiler
 
@@ -64,6 +64,17 @@ def test_right_examples_pass(name):
     report = cudasim.check(str(EXAMPLES / name))
     assert report.ok, str(report)
     assert str(report).count("no finding") == len(report.launches)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", [*FAULTS, *RIGHT])
+def test_nvidias_compiler_sees_the_same(name):
+    report = cudasim.check(EXAMPLES / name, route="ptx")
+    found = {(finding.kind, finding.line, finding.array) for finding in report.findings}
+    kind, line, array = FAULTS.get(name, (None, None, None))
+    assert {(k, line and at, what) for k, at, what in found} == (
+        {(kind, line, array)} if name in FAULTS else set()
+    )
 
 
 def test_a_fault_that_one_order_hides_is_shown_with_the_others():
