@@ -389,8 +389,8 @@ class Function:
 
     def _compile(self, route: str, checked: bool) -> _Compiled:
         runtime()
-        text, flags = self._program(route, checked)
         try:
+            text, flags = self._program(route, checked)
             library = build.build(text, flags, f"kernel-{self._declared.name}")
         except CompileError as error:
             message = self._module._source.in_files(str(error), build.SOURCE_NAME)
@@ -401,7 +401,7 @@ class Function:
         step = ctypes.sizeof(ctypes.c_size_t)
         begin = ctypes.addressof(code_range)
         runtime().cudasim_code_range(address, begin, begin + step)
-        bound = ctypes.c_int.in_dll(handle, "cudasim_launch_bound").value if route == "shim" else 0
+        bound = ctypes.c_int.in_dll(handle, "cudasim_launch_bound").value
         return _Compiled(library, handle, address, code_range, bound)
 
     def _program(self, route: str, checked: bool) -> tuple[str, Sequence[str]]:

@@ -191,7 +191,7 @@ def _compile(
 ) -> Compiled:
     library, program = _library(), ctypes.c_void_p()
     status = library.nvrtcCreateProgram(
-        ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
+        ctypes.byref(program), source.encode(), build.SOURCE_NAME.encode(), 0, None, None
     )
     _check(library, status)
     try:
@@ -201,8 +201,10 @@ def _compile(
         status = library.nvrtcCompileProgram(program, len(flags), values)
         log = _read(library, program, "ProgramLog").decode(errors="replace")
         if status:
+            # Places are written as every other compiler writes them.
+            text = re.sub(r"^(\S+)\((\d+)\): ", r"\1:\2: ", log.strip(), flags=re.M)
             reason = library.nvrtcGetErrorString(status).decode()
-            raise CompileError(f"NVRTC refuses the source ({reason}):\n{log.strip()}")
+            raise CompileError(f"NVRTC refuses the source ({reason}):\n{text}")
         lowered = {}
         for name in name_expressions:
             symbol = ctypes.c_char_p()

@@ -79,7 +79,7 @@ def test_options_that_cupy_adds_may_be_given_again():
 
 @needs_nvrtc
 def test_a_refused_source_shows_file_and_line():
-    with pytest.raises(errors.CompileError, match=r'scale.cu\(4\): error: .*"INFINITY"'):
+    with pytest.raises(errors.CompileError, match=r'scale.cu:4: error: .*"INFINITY"'):
         nvrtc.compile(SOURCE.replace("factor *", "INFINITY *"), NAMES)
     with pytest.raises(errors.CompileError, match="no_such_kernel"):
         nvrtc.compile(SOURCE, ["no_such_kernel<float>"])

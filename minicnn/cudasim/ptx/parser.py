@@ -10,6 +10,7 @@ spaces, types and variables).
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -36,6 +37,7 @@ VARIABLE = re.compile(
 REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+([^;]*);")
 LOCATION = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*")
 FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"')
+BOUND = re.compile(r"\.maxntid\s+([\d\s,]+)")
 LABEL = re.compile(r"([\w$]+)\s*:(?!:)")
 TABLE = re.compile(r"\s*\.branchtargets\s+([^;]*);")
 INSTRUCTION = re.compile(r"(?:@(!?)(%[\w$]+)\s+)?([a-z][\w.:]*)\s*([^;]*);")
@@ -102,7 +104,10 @@ class Instruction:
 
 @dataclass
 class Function:
-    """A kernel (`entry`) or a device function that the compiler did not inline."""
+    """A kernel (`entry`) or a device function that the compiler did not inline.
+
+    `max_threads` is what __launch_bounds__ allows in a block; 0 where it says nothing.
+    """
 
     name: str
     entry: bool
@@ -111,6 +116,7 @@ class Function:
     registers: dict[str, str] = field(default_factory=dict)
     variables: list[Variable] = field(default_factory=list)
     statements: list[Label | Instruction] = field(default_factory=list)
+    max_threads: int = 0
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -144,6 +150,8 @@ def parse(text: str) -> Module:
                 function = Function(match[3], match[1] == "entry", [], [])
                 function.parameters = _parameters(match[4] or "")
                 function.results = _parameters(match[2] or "")
+                if bound := BOUND.search(match[5]):
+                    function.max_threads = math.prod(map(int, bound[1].split(",")))
                 at = _Body(text, files, function).read(at)
                 module.functions.append(function)
         elif match := VARIABLE.match(text, at):

@@ -27,7 +27,7 @@ from minicnn.cudasim.ptx.parser import (
 )
 
 HANDLERS = {**arithmetic.HANDLERS, **memory.HANDLERS, **control.HANDLERS}
-KERNEL = 'extern "C" __attribute__((visibility("default"))) void cudasim_kernel'
+EXPORTED = 'extern "C" __attribute__((visibility("default")))'
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def translate(ptx: str, symbol: str) -> Translation:
         "",
         "}  // namespace",
         *(line for function in functions for line in writer.function(function)),
+        "",
+        f"{EXPORTED} const int cudasim_launch_bound = {kernel.max_threads};",
         "",
     ]
     return Translation("\n".join(lines), tuple(p.type for p in kernel.parameters))
@@ -107,7 +109,7 @@ class _Writer:
     def declaration(self, function: Function) -> str:
         """Return the head of the C++ function."""
         if function.entry:
-            return f"{KERNEL}(const uint64_t* arguments)"
+            return f"{EXPORTED} void cudasim_kernel(const uint64_t* arguments)"
         places = [
             memory.parameter_place(variable, False, number)
             for number, variable in enumerate([*function.results, *function.parameters])

@@ -6,6 +6,8 @@
 
 #pragma once
 
+#include <stdio.h>
+
 #include "ptx_arithmetic.h"
 #include "runtime.h"
 
@@ -74,8 +76,8 @@ PTX_INLINE T change(char* at, Compute compute) {
 
 // `at` holds the address of the text of a condition.
 inline void assertion_failed(const char* at, int line) {
-    char text[400] = "assertion failed: ";
-    strncat(text, load<const char*>(at), sizeof text - strlen(text) - 1);
+    char text[200];
+    snprintf(text, sizeof text, "assert(%s) failed", load<const char*>(at));
     cudasim_fail(text, line);
 }
 
