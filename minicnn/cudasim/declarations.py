@@ -62,21 +62,18 @@ class Declaration:
         template: the template's parameters as (kind, name, default or ""), such as
             ("typename", "T", "").
         parameters: in order.
-        line: on which it begins.
         dynamic_shared: whether it has an array whose size the launch decides.
     """
 
     name: str
     template: tuple[tuple[str, str, str], ...]
     parameters: tuple[Parameter, ...]
-    line: int
     dynamic_shared: bool
 
 
 def find_kernels(source: str) -> list[Declaration]:
     """Return the kernels that a `.cu` text defines, in its order."""
-    # Blanks in the comments' place keep the line numbers.
-    plain = _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), source)
+    plain = _COMMENT.sub(" ", source)
     heads = list(_KERNEL.finditer(plain))
     ends = [head.start() for head in heads[1:]] + [len(plain)]
     return [
@@ -84,7 +81,6 @@ def find_kernels(source: str) -> list[Declaration]:
             head["name"],
             _template(head["template"]),
             tuple(_parameter(part) for part in head["parameters"].split(",") if part.strip()),
-            plain.count("\n", 0, head.start("name")) + 1,
             bool(_DYNAMIC_SHARED.search(plain, head.end(), end)),
         )
         for head, end in zip(heads, ends, strict=False)

@@ -51,7 +51,6 @@ def test_kernels_are_found_and_comments_are_not():
         Parameter("a", "T", pointer=False, constant=False),
         Parameter("n", "int", pointer=False, constant=False),
     )
-    assert (saxpy.line, transpose.line, tiles.line) == (4, 7, 13)
     assert transpose.parameters[1] == Parameter("out", "float", pointer=True, constant=False)
     assert row_sums.dynamic_shared and not tiles.dynamic_shared
     assert tiles.template == (("int", "TILE", ""), ("class", "U", "double"))
