@@ -88,7 +88,8 @@ __device__ __forceinline__ void multiply_slabs(
 
 // One slab of a matrix on its way to shared memory: EXTENT lines (rows of A, columns of B) by SLAB
 // steps of k, WIDE numbers at a time. In memory the neighbour of a number is the next along k
-// (ALONG_K) or the next line's. Beyond the matrix there are zeros.
+// (ALONG_K) or the next line's. Beyond the last step there are zeros; a line beyond the last, whose
+// outputs are not stored, reads the last.
 template <typename T, int EXTENT, int WIDE, bool ALONG_K>
 struct MatrixSlab {
     static constexpr int PACKS = EXTENT * SLAB / WIDE;
@@ -116,8 +117,8 @@ struct MatrixSlab {
 #pragma unroll
         for (int i = 0; i < LOADS; ++i) {
             held[i] = Pack<T, WIDE>();
-            const int l = first + line(i), s = k + step(i);
-            if (needed(i) && l < lines && s < depth) {
+            const int l = min(first + line(i), lines - (ALONG_K ? 1 : WIDE)), s = k + step(i);
+            if (needed(i) && s < depth) {
                 const int from = ALONG_K ? l * stride + s : s * stride + l;
                 held[i] = *reinterpret_cast<const Pack<T, WIDE>*>(matrix + from);
             }

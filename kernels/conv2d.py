@@ -13,18 +13,23 @@ it. The three are the partial derivatives of one trilinear form in input, weight
 that the derivative of any of them is the other two. The data gradient is also the transposed
 convolution.
 
-The rung here is the textbook's: unfold windows into columns, multiply by the weight matrix, fold
-back.
+Rungs, with the idea each adds:
+    direct     the definition: a loop over every product, each output on its own
+    im2col     unfold windows into columns, multiply by the weight matrix, fold back: one product of
+               two matrices has all the sums, and the GEMM's register tile makes them. The default
+               on the CPU
+    implicit   the same product, but the columns exist only as the slab that a block holds in shared
+               memory; on CUDA devices, where it is the default. `conv2d.cu` tells how
 
     forward   output      = weight (C_out, K) @ columns (K, N * P)      K = C * kernel_h * kernel_w
     data      columns     = weight^T (K, C_out) @ grad_output (C_out, N * P), then col2im
     weight    grad_weight = grad_output (C_out, N * P) @ columns^T (N * P, K)      P = out_h * out_w
 
-The batch is cut so that one slice of columns stays in the last-level cache: it is read by the GEMM
-right after it was written, and the buffer is used again for the next slice.
+For im2col the batch is cut so that one slice of columns stays in the last-level cache: it is read
+by the GEMM right after it was written, and the buffer is used again for the next slice.
 
 Flops: 2 N C_out K P each. Columns cost a write and a read of K N P elements, kernel_h * kernel_w
-times the input; avoiding them is what faster rungs are about.
+times the input; avoiding them is what the implicit rung is about.
 
 Source: Chellapilla, Puri and Simard 2006, section 2; Dumoulin and Visin, "A guide to convolution
 arithmetic for deep learning", 2016, sections 2 and 4.
@@ -33,15 +38,18 @@ arithmetic for deep learning", 2016, sections 2 and 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import gcd
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import no_kernel
+from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import parallel_jit, prange
+from minicnn.kernels._launch import launch
 from minicnn.kernels._vector import load, store
-from minicnn.kernels.gemm import gemm
-from minicnn.kernels.im2col import col2im_cpu, im2col_cpu, output_size
+from minicnn.kernels.gemm import add_parts, gemm, pack_width, splits_for, tiles_for
+from minicnn.kernels.im2col import col2im, im2col, output_size
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -136,24 +144,40 @@ def conv2d_forward(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    *,
+    algorithm: str | None = None,
 ) -> Array:
-    """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w)."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("conv2d_forward", input)
-    input = np.ascontiguousarray(input)
+    """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w).
+
+    `algorithm` is a rung: "direct" or "im2col", on CUDA devices also "implicit"; None is the best.
+    """
+    xp = array_module("conv2d_forward", input)
+    rung = _rung(xp, algorithm)
+    input, weight = contiguous(input), contiguous(weight)
     batch, channels, height, width = input.shape
-    out_channels, _, *kernel_size = weight.shape
-    out_h = output_size(height, kernel_size[0], stride[0], padding[0], dilation[0])
-    out_w = output_size(width, kernel_size[1], stride[1], padding[1], dilation[1])
-    output = np.empty((batch, out_channels, out_h, out_w), input.dtype)
-    bias = np.zeros(out_channels, input.dtype) if bias is None else np.ascontiguousarray(bias)
-    matrices = weight.reshape(groups, out_channels // groups, -1)
-    for images, columns in _slices(channels, kernel_size, batch, out_h, out_w, input.dtype):
-        im2col_cpu(input[images], *stride, *padding, *dilation, columns)
-        rows = np.empty((out_channels, columns[0, 0, 0].size), input.dtype)
-        for group, matrix in enumerate(matrices):
-            gemm(matrix, _group(columns, group, groups), out=_group(rows, group, groups))
-        batch_first_cpu(rows, bias, output[images])
+    out_channels, _, kernel_h, kernel_w = weight.shape
+    out_h = output_size(height, kernel_h, stride[0], padding[0], dilation[0])
+    out_w = output_size(width, kernel_w, stride[1], padding[1], dilation[1])
+    output = xp.empty((batch, out_channels, out_h, out_w), input.dtype)
+    bias = xp.zeros(out_channels, input.dtype) if bias is None else contiguous(bias)
+    steps = (*stride, *padding, *dilation, groups)
+    if rung == "im2col":
+        _forward_by_columns(xp, input, weight, bias, stride, padding, dilation, groups, output)
+        return output
+    if xp is np:
+        conv2d_forward_cpu(input, weight, bias, *steps, output)
+        return output
+    arrays = input, weight, bias
+    sizes = (channels, height, width, out_channels, kernel_h, kernel_w, *steps, out_h, out_w)
+    if rung == "direct":
+        launch("conv2d", "conv2d_forward_cuda", output.size, *arrays, *sizes, output)
+        return output
+    thread_rows, tiles = tiles_for(out_channels // groups, batch * out_h * out_w, input.dtype)
+    weight_wide = pack_width(weight, weight.size // out_channels)
+    launch(
+        "conv2d", "conv2d_forward_tiled_cuda", groups * tiles, *arrays, batch, *sizes, output,
+        per_block=1, template=(thread_rows, weight_wide, pack_width(output, out_h * out_w)),
+    )  # fmt: skip
     return output
 
 
@@ -166,21 +190,41 @@ def conv2d_backward_data(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    *,
+    algorithm: str | None = None,
 ) -> Array:
-    """Return the gradient (N, C, height, width) of the input; also the transposed convolution."""
-    if not isinstance(grad_output, np.ndarray):
-        raise no_kernel("conv2d_backward_data", grad_output)
-    grad_output = np.ascontiguousarray(grad_output)
+    """Return the gradient (N, C, height, width) of the input; also the transposed convolution.
+
+    `algorithm` as in `conv2d_forward`.
+    """
+    xp = array_module("conv2d_backward_data", grad_output)
+    rung = _rung(xp, algorithm)
+    grad_output, weight = contiguous(grad_output), contiguous(weight)
     batch, out_channels, out_h, out_w = grad_output.shape
-    _, group_channels, *kernel_size = weight.shape
+    _, group_channels, kernel_h, kernel_w = weight.shape
     channels = group_channels * groups
-    grad_input = np.empty((batch, channels, height, width), grad_output.dtype)
-    matrices = weight.reshape(groups, out_channels // groups, -1)
-    for images, columns in _slices(channels, kernel_size, batch, out_h, out_w, grad_output.dtype):
-        rows = _channels_first(grad_output[images])
-        for group, matrix in enumerate(matrices):
-            gemm(matrix.T, _group(rows, group, groups), out=_group(columns, group, groups))
-        col2im_cpu(columns, *stride, *padding, *dilation, grad_input[images])
+    grad_input = xp.empty((batch, channels, height, width), grad_output.dtype)
+    steps = (*stride, *padding, *dilation, groups)
+    if rung == "im2col":
+        _data_by_columns(xp, grad_output, weight, stride, padding, dilation, groups, grad_input)
+        return grad_input
+    if xp is np:
+        conv2d_backward_data_cpu(grad_output, weight, *steps, grad_input)
+        return grad_input
+    arrays = grad_output, weight
+    sizes = (channels, height, width, out_channels, kernel_h, kernel_w, *steps, out_h, out_w)
+    if rung == "direct":
+        launch("conv2d", "conv2d_backward_data_cuda", grad_input.size, *arrays, *sizes, grad_input)
+        return grad_input
+    phases = min(stride[0], height) * min(stride[1], width)
+    pixels = -(-height // stride[0]) * -(-width // stride[1])
+    thread_rows, tiles = tiles_for(group_channels, batch * pixels, grad_input.dtype)
+    tap_steps = (s // gcd(s, d) for s, d in zip(stride, dilation, strict=True))
+    wide = pack_width(grad_input, height * width) if stride == (1, 1) else 1
+    launch(
+        "conv2d", "conv2d_backward_data_tiled_cuda", groups * phases * tiles, *arrays, batch,
+        *sizes, *tap_steps, grad_input, per_block=1, template=(thread_rows, wide),
+    )  # fmt: skip
     return grad_input
 
 
@@ -192,40 +236,131 @@ def conv2d_backward_weight(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    *,
+    algorithm: str | None = None,
 ) -> Array:
-    """Return the gradient (C_out, C / groups, kernel_h, kernel_w) of the weight."""
-    if not isinstance(input, np.ndarray):
-        raise no_kernel("conv2d_backward_weight", input)
-    input, grad_output = np.ascontiguousarray(input), np.ascontiguousarray(grad_output)
-    batch, channels, _, _ = input.shape
+    """Return the gradient (C_out, C / groups, kernel_h, kernel_w) of the weight.
+
+    `algorithm` as in `conv2d_forward`.
+    """
+    xp = array_module("conv2d_backward_weight", input)
+    rung = _rung(xp, algorithm)
+    input, grad_output = contiguous(input), contiguous(grad_output)
+    batch, channels, height, width = input.shape
     _, out_channels, out_h, out_w = grad_output.shape
-    shape = (out_channels, channels // groups, *kernel_size)
-    grad_weight = np.zeros((groups, out_channels // groups, np.prod(shape[1:])), input.dtype)
-    for images, columns in _slices(channels, kernel_size, batch, out_h, out_w, input.dtype):
-        im2col_cpu(input[images], *stride, *padding, *dilation, columns)
-        rows = _channels_first(grad_output[images])
+    grad_weight = xp.zeros((out_channels, channels // groups, *kernel_size), input.dtype)
+    steps = (*stride, *padding, *dilation, groups)
+    if rung == "im2col":
+        _weight_by_columns(xp, input, grad_output, stride, padding, dilation, groups, grad_weight)
+        return grad_weight
+    if xp is np:
+        conv2d_backward_weight_cpu(input, grad_output, *steps, grad_weight)
+        return grad_weight
+    arrays = input, grad_output
+    sizes = (*input.shape, out_channels, *kernel_size, *steps, out_h, out_w)
+    if rung == "direct":
+        launch(
+            "conv2d", "conv2d_backward_weight_cuda", grad_weight.size, *arrays, *sizes, grad_weight
+        )
+        return grad_weight
+    filters = grad_weight.reshape(out_channels, -1)
+    thread_rows, tiles = tiles_for(out_channels // groups, filters.shape[1], input.dtype)
+    splits = splits_for(groups * tiles, batch * out_h * out_w)
+    parts = filters if splits == 1 else xp.empty((splits, *filters.shape), filters.dtype)
+    launch(
+        "conv2d", "conv2d_backward_weight_tiled_cuda", groups * tiles * splits, *arrays, *sizes,
+        splits, parts, per_block=1, template=(thread_rows, pack_width(parts, parts.shape[-1])),
+    )  # fmt: skip
+    add_parts(parts, filters)
+    return grad_weight
+
+
+def _rung(xp: Any, algorithm: str | None) -> str:
+    """Return the rung to take, by default the fastest there is.
+
+    Raises:
+        ValueError: when there is no such rung for the arrays of `xp`.
+    """
+    rungs = ("direct", "im2col") if xp is np else ("direct", "im2col", "implicit")
+    if algorithm is None:
+        return rungs[-1]
+    if algorithm not in rungs:
+        expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
+        raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
+    return algorithm
+
+
+def _forward_by_columns(
+    xp: Any,
+    input: Array,
+    weight: Array,
+    bias: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    output: Array,
+) -> None:
+    out_channels = weight.shape[0]
+    matrices = weight.reshape(groups, out_channels // groups, -1)
+    for images, columns in _slices(xp, input, weight.shape[2:], output):
+        im2col(input[images], weight.shape[2:], stride, padding, dilation, columns)
+        rows = xp.empty((out_channels, columns[0, 0, 0].size), input.dtype)
+        for group, matrix in enumerate(matrices):
+            gemm(matrix, _group(columns, group, groups), _group(rows, group, groups))
+        _batch_first(xp, rows, bias, output[images])
+
+
+def _data_by_columns(
+    xp: Any,
+    grad_output: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    grad_input: Array,
+) -> None:
+    height, width = grad_input.shape[2:]
+    matrices = weight.reshape(groups, weight.shape[0] // groups, -1)
+    for images, columns in _slices(xp, grad_input, weight.shape[2:], grad_output):
+        rows = _channels_first(xp, grad_output[images])
+        for group, matrix in enumerate(matrices):
+            gemm(matrix.T, _group(rows, group, groups), _group(columns, group, groups))
+        col2im(columns, height, width, stride, padding, dilation, grad_input[images])
+
+
+def _weight_by_columns(
+    xp: Any,
+    input: Array,
+    grad_output: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    grad_weight: Array,
+) -> None:
+    kernel_size = grad_weight.shape[2:]
+    matrices = grad_weight.reshape(groups, grad_weight.shape[0] // groups, -1)
+    for images, columns in _slices(xp, input, kernel_size, grad_output):
+        im2col(input[images], kernel_size, stride, padding, dilation, columns)
+        rows = _channels_first(xp, grad_output[images])
         for group in range(groups):
-            grad_weight[group] += gemm(
-                _group(rows, group, groups), _group(columns, group, groups).T
-            )
-    return grad_weight.reshape(shape)
+            matrices[group] += gemm(_group(rows, group, groups), _group(columns, group, groups).T)
 
 
 def _slices(
-    channels: int,
-    kernel_size: Pair | list[int],
-    batch: int,
-    out_h: int,
-    out_w: int,
-    dtype: np.dtype,
+    xp: Any, input: Array, kernel_size: tuple[int, ...], output: Array
 ) -> Iterator[tuple[slice, Array]]:
     """Cut the batch into slices whose columns take about COLUMN_BYTES; all share one buffer."""
-    image_size = channels * kernel_size[0] * kernel_size[1] * out_h * out_w
-    step = min(batch, max(1, COLUMN_BYTES // max(1, image_size * dtype.itemsize)))
-    buffer = np.empty(image_size * step, dtype)
+    batch, channels = input.shape[:2]
+    windows = output.shape[2:]
+    image_size = channels * kernel_size[0] * kernel_size[1] * windows[0] * windows[1]
+    step = min(batch, max(1, COLUMN_BYTES // max(1, image_size * input.itemsize)))
+    buffer = xp.empty(image_size * step, input.dtype)
     for start in range(0, batch, max(step, 1)):
         count = min(step, batch - start)
-        shape = (channels, *kernel_size, count, out_h, out_w)
+        shape = (channels, *kernel_size, count, *windows)
         yield slice(start, start + count), buffer[: image_size * count].reshape(shape)
 
 
@@ -238,12 +373,104 @@ def _group(array: Array, group: int, groups: int) -> Array:
     return array.reshape(groups, -1, windows)[group]
 
 
-def _channels_first(grad_output: Array) -> Array:
+def _batch_first(xp: Any, rows: Array, bias: Array, output: Array) -> None:
+    """Write a matrix (C_out, n * out_h * out_w) as (n, C_out, out_h, out_w), adding the bias."""
+    if xp is np:
+        batch_first_cpu(rows, bias, output)
+    else:
+        sizes = (*output.shape[:2], output.shape[2] * output.shape[3])
+        launch("conv2d", "batch_first_cuda", output.size, rows, bias, *sizes, output)
+
+
+def _channels_first(xp: Any, grad_output: Array) -> Array:
     """Return (n, C_out, out_h, out_w) as a matrix (C_out, n * out_h * out_w)."""
     batch, out_channels, out_h, out_w = grad_output.shape
-    rows = np.empty((out_channels, batch * out_h * out_w), grad_output.dtype)
-    channels_first_cpu(grad_output, rows)
+    rows = xp.empty((out_channels, batch * out_h * out_w), grad_output.dtype)
+    if xp is np:
+        channels_first_cpu(grad_output, rows)
+    else:
+        sizes = (batch, out_channels, out_h * out_w)
+        launch("conv2d", "channels_first_cuda", rows.size, grad_output, *sizes, rows)
     return rows
+
+
+@parallel_jit
+def conv2d_forward_cpu(
+    input, weight, bias, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups,
+    output,
+):  # fmt: skip
+    batch, out_channels, out_h, out_w = output.shape
+    height, width = input.shape[2:]
+    _, group_channels, kernel_h, kernel_w = weight.shape
+    for plane in prange(batch * out_channels):
+        n = plane // out_channels
+        o = plane % out_channels
+        first_c = o // (out_channels // groups) * group_channels
+        for out_y in range(out_h):
+            for out_x in range(out_w):
+                total = bias[o]
+                for c in range(group_channels):
+                    for ky in range(kernel_h):
+                        y = out_y * stride_h - padding_h + ky * dilation_h
+                        for kx in range(kernel_w):
+                            x = out_x * stride_w - padding_w + kx * dilation_w
+                            if 0 <= y < height and 0 <= x < width:
+                                total += input[n, first_c + c, y, x] * weight[o, c, ky, kx]
+                output[n, o, out_y, out_x] = total
+
+
+@parallel_jit
+def conv2d_backward_data_cpu(
+    grad_output, weight, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups,
+    grad_input,
+):  # fmt: skip
+    """Scatter within a plane."""
+    batch, channels, height, width = grad_input.shape
+    out_channels, out_h, out_w = grad_output.shape[1:]
+    _, group_channels, kernel_h, kernel_w = weight.shape
+    group_outputs = out_channels // groups
+    for plane in prange(batch * channels):
+        n = plane // channels
+        c = plane % group_channels
+        first_o = plane % channels // group_channels * group_outputs
+        target = grad_input[n, plane % channels]
+        target[:] = 0
+        for o in range(first_o, first_o + group_outputs):
+            for out_y in range(out_h):
+                for out_x in range(out_w):
+                    grad = grad_output[n, o, out_y, out_x]
+                    for ky in range(kernel_h):
+                        y = out_y * stride_h - padding_h + ky * dilation_h
+                        for kx in range(kernel_w):
+                            x = out_x * stride_w - padding_w + kx * dilation_w
+                            if 0 <= y < height and 0 <= x < width:
+                                target[y, x] += grad * weight[o, c, ky, kx]
+
+
+@parallel_jit
+def conv2d_backward_weight_cpu(
+    input, grad_output, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups,
+    grad_weight,
+):  # fmt: skip
+    out_channels, group_channels, kernel_h, kernel_w = grad_weight.shape
+    batch, _, height, width = input.shape
+    out_h, out_w = grad_output.shape[2:]
+    for plane in prange(out_channels * group_channels):
+        o = plane // group_channels
+        c = plane % group_channels
+        first_c = o // (out_channels // groups) * group_channels
+        for ky in range(kernel_h):
+            for kx in range(kernel_w):
+                total = input.dtype.type(0)
+                for n in range(batch):
+                    for out_y in range(out_h):
+                        y = out_y * stride_h - padding_h + ky * dilation_h
+                        for out_x in range(out_w):
+                            x = out_x * stride_w - padding_w + kx * dilation_w
+                            if 0 <= y < height and 0 <= x < width:
+                                grad = grad_output[n, o, out_y, out_x]
+                                total += grad * input[n, first_c + c, y, x]
+                grad_weight[o, c, ky, kx] = total
 
 
 @parallel_jit

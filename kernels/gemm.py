@@ -137,22 +137,28 @@ def _run_rung(xp: Any, a: Array, b: Array, c: Array, algorithm: str) -> None:
         return
     a, a_transposed = _storage(a)
     b, b_transposed = _storage(b)
-    thread_rows, tiles = tiles_for(rows, columns)
+    thread_rows, tiles = tiles_for(rows, columns, c.dtype)
     splits = splits_for(tiles, depth)
     parts = c if splits == 1 else xp.empty((splits, rows, columns), c.dtype)
+    wide = min(pack_width(matrix, matrix.shape[-1]) for matrix in (a, b, parts))
     launch(
         "gemm", "gemm_tiled_cuda", tiles * splits, a, b, rows, columns, depth, parts, splits,
         per_block=1,
-        template=(thread_rows, pack_width(a, b, parts), int(a_transposed), int(b_transposed)),
+        template=(thread_rows, wide, int(a_transposed), int(b_transposed)),
     )  # fmt: skip
     add_parts(parts, c)
 
 
-def tiles_for(rows: int, columns: int) -> tuple[int, int]:
-    """Return how many rows of a tile a CUDA thread takes, and how many tiles cover C."""
+def tiles_for(rows: int, columns: int, dtype: np.dtype) -> tuple[int, int]:
+    """Return how many rows of a tile a CUDA thread takes, and how many tiles cover C.
+
+    As few as cover `rows`, at most 8; 4 of doubles, which take two registers each.
+    """
     sizes = constants("gemm")
     side, across = sizes["SIDE"], -(-columns // sizes["TILE_COLUMNS"])
-    thread_rows = next((n for n in (1, 2, 4) if side * n >= rows), 8)
+    most = 32 // dtype.itemsize
+    thread_rows = next((n for n in (1, 2, 4) if side * n >= rows), most)
+    thread_rows = min(thread_rows, most)
     return thread_rows, -(-rows // (side * thread_rows)) * across
 
 
@@ -161,14 +167,13 @@ def splits_for(tiles: int, depth: int) -> int:
     return max(1, min(BLOCKS // max(tiles, 1), depth // BLOCK_DEPTH))
 
 
-def pack_width(*arrays: Array) -> int:
-    """Return how many neighbours CUDA threads may move at once: 16 bytes' worth, or 1.
+def pack_width(array: Any, row: int) -> int:
+    """Return how many neighbours in rows of length `row` a CUDA thread may move at once.
 
-    They lie within one row of every array, at a multiple of 16 bytes.
+    16 bytes' worth if each such pack lies in one row and at a multiple of 16 bytes, else 1.
     """
-    count = 16 // arrays[0].itemsize
-    aligned = all(a.shape[-1] % count == 0 and a.data.ptr % 16 == 0 for a in arrays)
-    return count if aligned else 1
+    count = 16 // array.itemsize
+    return count if row % count == 0 and array.data.ptr % 16 == 0 else 1
 
 
 def add_parts(parts: Array, c: Array) -> None:

@@ -16,13 +16,7 @@
 // Bytes moved: one read of the input (from cache kernel_h * kernel_w times), one write of the
 // columns; the reverse for col2im, with one add an element.
 
-// The window along an axis whose tap at `tap` pixels from its start is pixel `y`; -1 if none.
-__device__ __forceinline__ int window_with_tap(
-    int y, int tap, int stride, int padding, int windows
-) {
-    const int start = y + padding - tap;
-    return start >= 0 && start % stride == 0 && start / stride < windows ? start / stride : -1;
-}
+#include "_window.h"
 
 template <typename T>
 __global__ void im2col_cuda(

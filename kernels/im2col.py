@@ -72,35 +72,49 @@ def col2im_reference(
     return image
 
 
-def im2col(input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
-    """Unfold (N, C, H, W) into columns (C, kernel_h, kernel_w, N, out_h, out_w)."""
+def im2col(
+    input: Array,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    out: Array | None = None,
+) -> Array:
+    """Unfold (N, C, H, W) into columns (C, kernel_h, kernel_w, N, out_h, out_w), `out` if given."""
     xp = array_module("im2col", input)
     batch, channels, height, width = input.shape
     out_h = output_size(height, kernel_size[0], stride[0], padding[0], dilation[0])
     out_w = output_size(width, kernel_size[1], stride[1], padding[1], dilation[1])
     input, steps = contiguous(input), (*stride, *padding, *dilation)
-    columns = xp.empty((channels, *kernel_size, batch, out_h, out_w), input.dtype)
+    shape = (channels, *kernel_size, batch, out_h, out_w)
+    columns = xp.empty(shape, input.dtype) if out is None else out
     if xp is np:
         im2col_cpu(input, *steps, columns)
     else:
-        shape = (*input.shape, *kernel_size)
-        launch("im2col", "im2col_cuda", columns.size, input, *shape, *steps, out_h, out_w, columns)
+        sizes = (*input.shape, *kernel_size, *steps, out_h, out_w)
+        launch("im2col", "im2col_cuda", columns.size, input, *sizes, columns)
     return columns
 
 
 def col2im(
-    columns: Array, height: int, width: int, stride: Pair, padding: Pair, dilation: Pair
+    columns: Array,
+    height: int,
+    width: int,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    out: Array | None = None,
 ) -> Array:
     """Sum columns (C, kernel_h, kernel_w, N, out_h, out_w) into an image (N, C, height, width)."""
     xp = array_module("col2im", columns)
     channels, kernel_h, kernel_w, batch, out_h, out_w = columns.shape
     columns, steps = contiguous(columns), (*stride, *padding, *dilation)
-    image = xp.empty((batch, channels, height, width), columns.dtype)
+    image = xp.empty((batch, channels, height, width), columns.dtype) if out is None else out
     if xp is np:
         col2im_cpu(columns, *steps, image)
     else:
-        shape = (batch, channels, kernel_h, kernel_w, out_h, out_w)
-        launch("im2col", "col2im_cuda", image.size, columns, *shape, *steps, height, width, image)
+        sizes = (batch, channels, kernel_h, kernel_w, out_h, out_w, *steps, height, width)
+        launch("im2col", "col2im_cuda", image.size, columns, *sizes, image)
     return image
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minicnn.kernelcheck.case import Case, Rng
+
+Maker = Callable[[Rng, np.dtype], tuple[np.ndarray, ...]]
 
 # rows, depth, columns, and which operands are transposed views. Tiles have 16, 32, 64 or 128 rows
 # and 128 columns, slabs a depth of 8; 16 bytes at a time need multiples of 4 floats or 2 doubles.
@@ -26,8 +30,8 @@ SHAPES = {
 MAIN = (128, 32, 256, "")
 
 
-def _matrices(rows: int, depth: int, columns: int, transposed: str):
-    def arguments(rng: Rng, dtype: np.dtype):
+def _matrices(rows: int, depth: int, columns: int, transposed: str) -> Maker:
+    def arguments(rng: Rng, dtype: np.dtype) -> tuple[np.ndarray, ...]:
         a = rng.standard_normal((depth, rows) if "a" in transposed else (rows, depth))
         b = rng.standard_normal((columns, depth) if "b" in transposed else (depth, columns))
         a, b = a.astype(dtype), b.astype(dtype)
@@ -44,7 +48,7 @@ def _flops(a: np.ndarray, b: np.ndarray) -> int:
     return 2 * a.shape[0] * a.shape[1] * b.shape[1]
 
 
-def _stacks(rng: Rng, dtype: np.dtype):
+def _stacks(rng: Rng, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     return tuple(rng.standard_normal(s).astype(dtype) for s in [(3, 1, 2, 4), (5, 4, 3)])
 
 

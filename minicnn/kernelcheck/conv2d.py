@@ -1,0 +1,107 @@
+"""Cases of `conv2d.cu`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicnn.kernelcheck.case import Case, Rng
+from minicnn.kernels.im2col import output_size
+
+# Shape of the input, output channels, kernel, and then stride, padding, dilation, groups. Tiles
+# have 16, 32, 64 or 128 channels and 128 positions, slabs a depth of 8.
+Geometry = tuple[Any, ...]
+GEOMETRIES: dict[str, Geometry] = {
+    "3x3, padding 1": ((2, 3, 9, 8), 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "one pixel": ((1, 1, 1, 1), 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "all different": ((3, 4, 11, 9), 6, (3, 2), (2, 3), (2, 1), (2, 3), 2),
+    "stride meets dilation": ((2, 2, 10, 13), 3, (3, 4), (4, 2), (1, 2), (2, 2), 1),
+    "more stride than kernel": ((2, 2, 9, 11), 2, (1, 2), (3, 4), (0, 1), (1, 1), 1),
+    "more stride than pixels": ((1, 2, 2, 3), 2, (2, 2), (5, 4), (1, 1), (1, 1), 1),
+    "a group a channel": ((2, 5, 6, 6), 5, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    "no image": ((0, 2, 5, 5), 4, (3, 3), (1, 1), (0, 0), (1, 1), 2),
+}
+# Several tiles in every direction, with edges and aligned; each has its number of rows a thread.
+TILES: dict[str, Geometry] = {
+    "edges of tiles": ((3, 20, 7, 7), 35, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "aligned": ((1, 36, 12, 12), 68, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "cut sum": ((5, 2, 12, 12), 4, (2, 2), (1, 1), (1, 1), (1, 1), 1),
+    "wide": ((1, 130, 2, 3), 132, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+}
+# 128 rows of the tile and 128 columns, most of them full.
+MAIN: Geometry = ((1, 8, 8, 16), 128, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+MAIN_DATA: Geometry = ((1, 128, 8, 16), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+
+
+def _output_shape(geometry: Geometry) -> tuple[int, ...]:
+    (batch, _, *size), out_channels, *steps, _ = geometry
+    return (batch, out_channels, *(output_size(*each) for each in zip(size, *steps, strict=True)))
+
+
+def _normal(rng: Rng, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _weight_shape(geometry: Geometry) -> tuple[int, ...]:
+    shape, out_channels, kernel, *_, groups = geometry
+    return (out_channels, shape[1] // groups, *kernel)
+
+
+def _forward(geometry: Geometry, rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
+    input = _normal(rng, geometry[0], dtype)
+    weight = _normal(rng, _weight_shape(geometry), dtype)
+    return input, weight, _normal(rng, (geometry[1],), dtype), *geometry[3:]
+
+
+def _data(geometry: Geometry, rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
+    grad_output = _normal(rng, _output_shape(geometry), dtype)
+    weight = _normal(rng, _weight_shape(geometry), dtype)
+    return grad_output, weight, *geometry[0][2:], *geometry[3:]
+
+
+def _weight(geometry: Geometry, rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
+    input = _normal(rng, geometry[0], dtype)
+    return input, _normal(rng, _output_shape(geometry), dtype), *geometry[2:]
+
+
+OPS = {
+    "conv2d_forward": _forward,
+    "conv2d_backward_data": _data,
+    "conv2d_backward_weight": _weight,
+}
+
+
+def _case(op: str, rung: str, label: str, geometry: Geometry, main: bool = False) -> Case:
+    (_, group_channels, kernel_h, kernel_w), output = (
+        _weight_shape(geometry),
+        _output_shape(geometry),
+    )
+    products = group_channels * kernel_h * kernel_w * output[0] * output[1] * output[2] * output[3]
+    length = {
+        "conv2d_forward": group_channels * kernel_h * kernel_w,
+        "conv2d_backward_data": geometry[1] // geometry[-1] * kernel_h * kernel_w,
+        "conv2d_backward_weight": output[0] * output[2] * output[3],
+    }[op]
+    return Case(
+        op,
+        f"{rung}: {label}",
+        lambda rng, dtype: OPS[op](geometry, rng, dtype),
+        device_options={"algorithm": rung},
+        # Each of `length` additions rounds a sum that grows like its square root.
+        atol=(2e-6 + 2e-7 * length, 1e-14 + 4e-16 * length),
+        flops=lambda *arguments: 2 * products,
+        main=main,
+    )
+
+
+CASES: list[Case] = []
+for _op in OPS:
+    CASES += [_case(_op, "implicit", label, g) for label, g in (GEOMETRIES | TILES).items()]
+    for _rung in ("direct", "im2col"):
+        CASES += [
+            _case(_op, _rung, label, GEOMETRIES[label])
+            for label in ("3x3, padding 1", "all different", "more stride than kernel", "no image")
+        ]
+    _main = MAIN_DATA if _op == "conv2d_backward_data" else MAIN
+    CASES += [_case(_op, rung, "main", _main, main=True) for rung in ("direct", "implicit")]
