@@ -38,7 +38,7 @@ from minicnn.cudasim.settings import MODES, ORDERS, Settings, get_settings
 STATIC_SHARED_LIMIT = 48 << 10  # of any GPU, without asking for more
 DYNAMIC_SHARED_LIMIT = 163 << 10  # of an A100, on request
 MAX_THREADS = 1024
-MAX_BLOCK = (1024, 1024, 64)
+MAX_BLOCK_DEPTH = 64  # in z
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MOST_FINDINGS = 64
 
@@ -350,9 +350,9 @@ class Function:
         signature = self._signature or self._read_signature()
         arguments = signature.pack(args)
         compiled = self._ready(settings.route, settings.mode != "fast")
-        grid_sizes = self._sizes("grid", grid, MAX_GRID)
-        block_sizes = self._sizes("block", block, MAX_BLOCK)
-        self._check_limits(block_sizes, shared_mem, compiled.launch_bound)
+        grid_sizes = self._sizes("grid", grid)
+        block_sizes = self._sizes("block", block)
+        self._check_limits(grid_sizes, block_sizes, shared_mem, compiled.launch_bound)
         profile = profiling.active() if settings.mode == "profile" else None
         every = profile.every(grid_sizes) if profile else 1
         status = runtime().cudasim_launch(
@@ -453,7 +453,7 @@ class Function:
 
     # Launching -------------------------------------------------------------------------------
 
-    def _sizes(self, what: str, sizes: Sequence[int], most: Sequence[int]) -> Any:
+    def _sizes(self, what: str, sizes: Sequence[int]) -> Any:
         if type(sizes) is not tuple:
             kind = type(sizes).__name__
             raise ArgumentTypeError(f"{self.name}: {what} is a {kind}, expected a tuple")
@@ -464,14 +464,16 @@ class Function:
                 f"{self.name}: {what} is {sizes}, expected one to three integers"
             ) from None
 
-    def _check_limits(self, block: Any, shared_mem: int, launch_bound: int) -> None:
+    def _check_limits(self, grid: Any, block: Any, shared_mem: int, launch_bound: int) -> None:
         threads = block[0] * block[1] * block[2]
         most = launch_bound or MAX_THREADS
-        if threads > most or block[2] > MAX_BLOCK[2]:
+        if threads > most or block[2] > MAX_BLOCK_DEPTH:
             bound = f"__launch_bounds__ allows {most}" if launch_bound else f"a GPU runs {most}"
             raise self._over_limit(
-                f"the block {tuple(block)} has {threads} threads, and {bound} (64 in z)"
+                f"the block {tuple(block)} has {threads} threads, and {bound} ({MAX_BLOCK_DEPTH} in z)"
             )
+        if any(size > limit for size, limit in zip(grid, MAX_GRID, strict=True)):
+            raise self._over_limit(f"the grid is {tuple(grid)}, and a GPU runs at most {MAX_GRID}")
         if shared_mem > self._most_dynamic:
             raise self._over_limit(
                 f"shared_mem is {shared_mem} bytes, and max_dynamic_shared_size_bytes is "

@@ -48,7 +48,9 @@ extern "C" __global__ void k(const float* x, float* sum) {
 """
 
 
-def gemm_text(first: str = "__syncthreads();", second: str = "__syncthreads();", below: str = "<") -> str:
+def gemm_text(
+    first: str = "__syncthreads();", second: str = "__syncthreads();", below: str = "<"
+) -> str:
     text = GEMM.replace("FIRST_BARRIER", first).replace("SECOND_BARRIER", second)
     return text.replace("BELOW", below)
 
@@ -311,7 +313,9 @@ def test_warp_synchronous_code_without_syncwarp(qualifier: str) -> None:
 
 
 def test_warp_synchronous_code_with_syncwarp_is_silent() -> None:
-    runs(WARP_SYNCHRONOUS.replace("QUALIFIER", "").replace("SYNC", "__syncwarp();"), 1, 32, [zeros()])
+    runs(
+        WARP_SYNCHRONOUS.replace("QUALIFIER", "").replace("SYNC", "__syncwarp();"), 1, 32, [zeros()]
+    )
 
 
 def test_syncwarp_orders_nothing_between_warps() -> None:
@@ -518,7 +522,10 @@ def test_fast_mode_catches_use_after_free() -> None:
 
 def test_fast_mode_starts_memory_as_nan() -> None:
     out = zeros(2)
-    text = HEAD + "(const float* a, float* out) { __shared__ float s[1]; out[0] = a[0]; out[1] = s[0]; }"
+    text = (
+        HEAD
+        + "(const float* a, float* out) { __shared__ float s[1]; out[0] = a[0]; out[1] = s[0]; }"
+    )
     kernel(text)((1,), (1,), (cudasim.empty(1, np.float32), out))
     assert np.isnan(out.get()).all()
 

@@ -23,7 +23,9 @@ def lanes(body: str, out: type = np.int32, block: int = 32) -> np.ndarray:
     """Return what each thread of one block computes by `body` from its lane number."""
     name = {np.int32: "int", np.float64: "double", np.uint32: "unsigned"}[out]
     result = zeros(block, out)
-    code = f"{HEAD}({name}* out) {{ const int lane = threadIdx.x % 32; out[threadIdx.x] = {body}; }}"
+    code = (
+        f"{HEAD}({name}* out) {{ const int lane = threadIdx.x % 32; out[threadIdx.x] = {body}; }}"
+    )
     kernel(code)((1,), (block,), (result,))
     return result.get()
 
@@ -265,7 +267,10 @@ def test_denormal_doubles_stay() -> None:
 
 
 def test_printf(capsys: pytest.CaptureFixture[str]) -> None:
-    code = HEAD + '(float* a) { printf("%d of %d: %.1f\\n", threadIdx.x, blockDim.x, a[threadIdx.x]); }'
+    code = (
+        HEAD
+        + '(float* a) { printf("%d of %d: %.1f\\n", threadIdx.x, blockDim.x, a[threadIdx.x]); }'
+    )
     kernel(code)((1,), (3,), (cudasim.asarray(np.array([1, 2, 4], np.float32)),))
     assert capsys.readouterr().out == "0 of 3: 1.0\n1 of 3: 2.0\n2 of 3: 4.0\n"
 
@@ -307,7 +312,9 @@ def test_an_empty_grid_runs_one_block_as_in_cupy() -> None:
 
 
 def in_a_new_process(script: str) -> str:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
