@@ -27,16 +27,16 @@ _CURES = {
     "threads add to the same element use atomicAdd(); let each block write elements of its own.",
     "uninitialised read": "write it first: fill a shared array and meet at __syncthreads(); make a "
     "global array with zeros() or asarray().",
-    "barrier divergence": "let all threads of the block reach the same __syncthreads(): move it out "
-    "of the condition, and do not return before it.",
-    "warp divergence": "let every lane that the mask names reach the same primitive: move it out of "
-    "the condition, and make the block a multiple of 32 threads.",
+    "barrier divergence": "let all threads of the block reach the same __syncthreads(): move it "
+    "out of the condition, and do not return before it.",
+    "warp divergence": "let every lane that the mask names reach the same primitive: move it out "
+    "of the condition, and make the block a multiple of 32 threads.",
     "deadlock": "let all threads, or all lanes that the mask names, reach the primitive that the "
     "others wait at.",
     "misaligned": "start vector accesses at multiples of their size: pad the rows, or read single "
     "elements where the address is not aligned.",
     "overflow": "compute in long long, or in unsigned where wrapping is meant.",
-    "undefined behaviour": "guard the operation: no division by zero, no shift by the type's width.",
+    "undefined behaviour": "guard the operation: no division by zero, no shift by the width.",
     "memory fault": "run it again in check mode, which names the array, the index and the line.",
     "limit": "make the block or its tiles smaller; for more dynamic shared memory set the "
     "function's max_dynamic_shared_size_bytes.",
@@ -84,7 +84,7 @@ def locate(sites: Iterable[int], library: Path) -> dict[int, int]:
         if line.startswith("0x"):
             current += 1
             continue
-        # The innermost of inlined functions comes first; those of our own header are of no interest.
+        # The innermost of inlined functions comes first; those of our own header do not count.
         file, _, rest = line.rpartition(":")
         number = rest.split(" ")[0]
         site = offsets[current]

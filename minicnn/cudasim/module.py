@@ -470,7 +470,8 @@ class Function:
         if threads > most or block[2] > MAX_BLOCK_DEPTH:
             bound = f"__launch_bounds__ allows {most}" if launch_bound else f"a GPU runs {most}"
             raise self._over_limit(
-                f"the block {tuple(block)} has {threads} threads, and {bound} ({MAX_BLOCK_DEPTH} in z)"
+                f"the block {tuple(block)} has {threads} threads, and {bound}, "
+                f"{MAX_BLOCK_DEPTH} in z"
             )
         if any(size > limit for size, limit in zip(grid, MAX_GRID, strict=True)):
             raise self._over_limit(f"the grid is {tuple(grid)}, and a GPU runs at most {MAX_GRID}")

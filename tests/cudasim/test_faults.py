@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from minicnn import cudasim
 from tests.cudasim.launching import findings, kernel, marked, runs, zeros
 from tests.needs import needs_compiler

@@ -12,8 +12,8 @@ namespace arena {
 
 static char* base;
 static size_t reserved, top;
-static uint32_t* owner;                        // the block that each page belongs to; 0 is none
-static std::deque<Block> blocks(1);            // a deque, so that growing moves no block
+static uint32_t* owner;              // the block that each page belongs to; 0 is none
+static std::deque<Block> blocks(1);  // a deque, so that growing moves no block
 static std::vector<uint32_t> unused_numbers;
 static std::mutex mutex;
 
@@ -25,12 +25,13 @@ static std::map<size_t, std::deque<Span>> freed;  // by size, the oldest first
 static size_t resident_bytes;                     // of freed spans
 
 constexpr size_t GUARD = 4 * PAGE;
-constexpr size_t QUARANTINE = 64;             // freed spans of a size before the first is used again
-constexpr size_t KEPT_BYTES = 256ull << 20;   // memory that freed spans may go on holding
-constexpr size_t ALIGNMENT = 16;              // what a float4 needs; 256, as on a GPU, would hide overruns
+constexpr size_t QUARANTINE = 64;            // freed spans of a size before the first is used again
+constexpr size_t KEPT_BYTES = 256ull << 20;  // memory that freed spans may go on holding
+constexpr size_t ALIGNMENT = 16;  // what a float4 needs; 256, as on a GPU, would hide overruns
 
 static void* reserve(size_t bytes, int protection) {
-    void* memory = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? nullptr : memory;
 }
 
@@ -40,7 +41,8 @@ static bool open() {
         base = static_cast<char*>(reserve(reserved, PROT_NONE));
     }
     if (!base) return false;
-    owner = static_cast<uint32_t*>(reserve(reserved / PAGE * sizeof(uint32_t), PROT_READ | PROT_WRITE));
+    owner =
+        static_cast<uint32_t*>(reserve(reserved / PAGE * sizeof(uint32_t), PROT_READ | PROT_WRITE));
     top = GUARD;
     return owner != nullptr;
 }
@@ -83,14 +85,16 @@ static size_t words(const Block& block) { return block.bytes / 4 + 2; }
 
 static Shadow* shadow_of(Block& block) {
     if (!block.shadow) {
-        block.shadow = static_cast<Shadow*>(reserve(words(block) * sizeof(Shadow), PROT_READ | PROT_WRITE));
+        block.shadow =
+            static_cast<Shadow*>(reserve(words(block) * sizeof(Shadow), PROT_READ | PROT_WRITE));
     }
     return block.shadow;
 }
 
 static Touched* touched_of(Block& block) {
     if (!block.touched) {
-        block.touched = static_cast<Touched*>(reserve(words(block) * sizeof(Touched), PROT_READ | PROT_WRITE));
+        block.touched =
+            static_cast<Touched*>(reserve(words(block) * sizeof(Touched), PROT_READ | PROT_WRITE));
     }
     return block.touched;
 }

@@ -10,7 +10,7 @@
 //
 // Races are found by order, not by luck. Two accesses to the same bytes from different threads, one
 // of them a write and not both atomic, race unless something orders them: within a block a barrier
-// between them, within a warp also __syncwarp; between blocks nothing does but the end of the launch.
+// between them, within a warp also __syncwarp; between blocks only the end of the launch.
 // Per word the last write and two reads since are remembered, with the number of barriers each
 // thread had passed.
 #include "internal.h"
@@ -39,7 +39,8 @@ static void report_race(Worker* w, const Access& before, const Access& now, cons
     add_finding(finding);
 }
 
-static void report_access(Worker* w, int kind, const char* address, unsigned bytes, int access, Site site) {
+static void report_access(Worker* w, int kind, const char* address, unsigned bytes, int access,
+                          Site site) {
     Finding finding;
     finding.kind = kind;
     finding.site = site;
@@ -51,12 +52,15 @@ static void report_access(Worker* w, int kind, const char* address, unsigned byt
 }
 
 static inline bool same_block_later(const Access& before, const Access& now) {
-    return (before.who - 1) / MAX_THREADS == (now.who - 1) / MAX_THREADS && before.epoch != now.epoch;
+    return (before.who - 1) / MAX_THREADS == (now.who - 1) / MAX_THREADS &&
+           before.epoch != now.epoch;
 }
 
 // Look at one word of an access.
-static void check_word(Worker* w, Shadow& s, const Access& now, const char* address, bool known_initialised) {
-    if (now.kind != CUDASIM_WRITE && !known_initialised && (s.initialised & now.bytes) != now.bytes) {
+static void check_word(Worker* w, Shadow& s, const Access& now, const char* address,
+                       bool known_initialised) {
+    if (now.kind != CUDASIM_WRITE && !known_initialised &&
+        (s.initialised & now.bytes) != now.bytes) {
         report_access(w, UNINITIALISED, address, 4, now.kind, now.site);
         s.initialised |= now.bytes;  // once is enough
     }
@@ -64,7 +68,8 @@ static void check_word(Worker* w, Shadow& s, const Access& now, const char* addr
     if (now.kind == CUDASIM_READ) {
         if (!s.read.who || s.read.who == now.who || same_block_later(s.read, now)) {
             s.read = now;
-        } else if (!s.second_read.who || (s.second_read.who - 1) / WARP == (s.read.who - 1) / WARP ||
+        } else if (!s.second_read.who ||
+                   (s.second_read.who - 1) / WARP == (s.read.who - 1) / WARP ||
                    s.second_read.epoch != now.epoch) {
             s.second_read = now;
         }
@@ -85,7 +90,8 @@ static void check_word(Worker* w, Shadow& s, const Access& now, const char* addr
 static inline void check_words(Worker* w, Shadow* shadow, size_t offset, const char* address,
                                unsigned bytes, int kind, Site site, uint32_t stamp, bool shared,
                                bool known_initialised) {
-    Access now{me(w), site, w->epoch, w->warp[w->current / WARP].epoch, 0, static_cast<uint8_t>(kind)};
+    Access now{
+        me(w), site, w->epoch, w->warp[w->current / WARP].epoch, 0, static_cast<uint8_t>(kind)};
     const size_t end = offset + bytes;
     for (size_t word = offset / 4; word * 4 < end; ++word) {
         Shadow& s = shadow[word];
@@ -102,7 +108,8 @@ static inline void check_words(Worker* w, Shadow* shadow, size_t offset, const c
     }
 }
 
-[[noreturn]] static void out_of_bounds(Worker* w, const char* address, unsigned bytes, int kind, Site site) {
+[[noreturn]] static void out_of_bounds(Worker* w, const char* address, unsigned bytes, int kind,
+                                       Site site) {
     report_access(w, OUT_OF_BOUNDS, address, bytes, kind, site);
     end_launch(w);
 }
@@ -129,7 +136,8 @@ static inline void access(const char* address, unsigned bytes, int kind, Site si
         }
         w->last_array = i;
         if (w->launch->mode == CHECK) {
-            check_words(w, w->shared_shadow, offset, address, bytes, kind, site, w->stamp, true, false);
+            check_words(w, w->shared_shadow, offset, address, bytes, kind, site, w->stamp, true,
+                        false);
         } else if (w->profiled) {
             statistics::count_shared(w, offset, bytes, kind, site, code);
         }
@@ -141,8 +149,8 @@ static inline void access(const char* address, unsigned bytes, int kind, Site si
             out_of_bounds(w, address, bytes, kind, site);
         }
         if (w->launch->mode == CHECK) {
-            check_words(w, arena::shadow_of(*block), address - block->base, address, bytes, kind, site,
-                        w->launch->id, false, block->initialised);
+            check_words(w, arena::shadow_of(*block), address - block->base, address, bytes, kind,
+                        site, w->launch->id, false, block->initialised);
         } else {
             statistics::count_global(w, *block, address - block->base, bytes, kind, site, code);
         }
@@ -155,7 +163,8 @@ static inline void access(const char* address, unsigned bytes, int kind, Site si
 static inline Site caller(void* return_address) {
     Worker* w = worker;
     if (!w) return 0;
-    return CODE_OFFSET | static_cast<uint32_t>(reinterpret_cast<uintptr_t>(return_address) - 1 - w->launch->code_begin);
+    return CODE_OFFSET | static_cast<uint32_t>(reinterpret_cast<uintptr_t>(return_address) - 1 -
+                                               w->launch->code_begin);
 }
 
 }  // namespace checks
@@ -170,26 +179,26 @@ extern "C" void cudasim_access(const void* address, unsigned bytes, int kind, in
                    checks::caller(__builtin_return_address(0)));
 }
 
-// ------------------------------------------------------------------- what the compiler calls: accesses
+// ------------------------------------------------------------ what the compiler calls: accesses
 
-#define HOOK(NAME, BYTES, KIND)                                                              \
-    EXPORTED void NAME(char* address) {                                                      \
-        Site site = checks::caller(__builtin_return_address(0));                             \
-        checks::access(address, BYTES, KIND, site, site);                                    \
+#define HOOK(NAME, BYTES, KIND)                                  \
+    EXPORTED void NAME(char* address) {                          \
+        Site site = checks::caller(__builtin_return_address(0)); \
+        checks::access(address, BYTES, KIND, site, site);        \
     }
-#define HOOKS(BYTES)                                                                         \
-    HOOK(__tsan_read##BYTES, BYTES, CUDASIM_READ)                                            \
-    HOOK(__tsan_write##BYTES, BYTES, CUDASIM_WRITE)                                          \
-    HOOK(__tsan_unaligned_read##BYTES, BYTES, CUDASIM_READ)                                  \
-    HOOK(__tsan_unaligned_write##BYTES, BYTES, CUDASIM_WRITE)                                \
-    HOOK(__tsan_volatile_read##BYTES, BYTES, CUDASIM_READ)                                   \
-    HOOK(__tsan_volatile_write##BYTES, BYTES, CUDASIM_WRITE)                                 \
-    HOOK(__tsan_unaligned_volatile_read##BYTES, BYTES, CUDASIM_READ)                         \
-    HOOK(__tsan_unaligned_volatile_write##BYTES, BYTES, CUDASIM_WRITE)                       \
-    EXPORTED void __tsan_read_write##BYTES(char* address) {                                  \
-        Site site = checks::caller(__builtin_return_address(0));                             \
-        checks::access(address, BYTES, CUDASIM_READ, site, site);                            \
-        checks::access(address, BYTES, CUDASIM_WRITE, site, site);                           \
+#define HOOKS(BYTES)                                                   \
+    HOOK(__tsan_read##BYTES, BYTES, CUDASIM_READ)                      \
+    HOOK(__tsan_write##BYTES, BYTES, CUDASIM_WRITE)                    \
+    HOOK(__tsan_unaligned_read##BYTES, BYTES, CUDASIM_READ)            \
+    HOOK(__tsan_unaligned_write##BYTES, BYTES, CUDASIM_WRITE)          \
+    HOOK(__tsan_volatile_read##BYTES, BYTES, CUDASIM_READ)             \
+    HOOK(__tsan_volatile_write##BYTES, BYTES, CUDASIM_WRITE)           \
+    HOOK(__tsan_unaligned_volatile_read##BYTES, BYTES, CUDASIM_READ)   \
+    HOOK(__tsan_unaligned_volatile_write##BYTES, BYTES, CUDASIM_WRITE) \
+    EXPORTED void __tsan_read_write##BYTES(char* address) {            \
+        Site site = checks::caller(__builtin_return_address(0));       \
+        checks::access(address, BYTES, CUDASIM_READ, site, site);      \
+        checks::access(address, BYTES, CUDASIM_WRITE, site, site);     \
     }
 HOOKS(1)
 HOOKS(2)
@@ -229,7 +238,7 @@ EXPORTED void __tsan_func_exit() {}
 EXPORTED void __tsan_vptr_update(void*, void*) {}
 EXPORTED void __tsan_vptr_read(void*) {}
 
-// ---------------------------------------------------------- what the compiler calls: undefined behaviour
+// ------------------------------------------------ what the compiler calls: undefined behaviour
 
 // What it passes, by the first fields of its descriptors.
 struct SourcePlace {
@@ -267,13 +276,15 @@ static void write_value(char* text, size_t size, const TypeDescriptor* type, uin
     if (type->kind != 0 || bits > 64) {
         snprintf(text, size, "?");
     } else if (type->info & 1) {
-        snprintf(text, size, "%lld", static_cast<long long>(static_cast<int64_t>(value << (64 - bits)) >> (64 - bits)));
+        snprintf(text, size, "%lld",
+                 static_cast<long long>(static_cast<int64_t>(value << (64 - bits)) >> (64 - bits)));
     } else {
         snprintf(text, size, "%llu", static_cast<unsigned long long>(value));
     }
 }
 
-static void arithmetic(int kind, const Descriptor* at, const char* sign, uintptr_t left, uintptr_t right, bool ends) {
+static void arithmetic(int kind, const Descriptor* at, const char* sign, uintptr_t left,
+                       uintptr_t right, bool ends) {
     char a[32], b[32], text[192];
     write_value(a, sizeof a, at->type, left);
     write_value(b, sizeof b, at->type, right);

@@ -42,7 +42,8 @@ struct Context {
 
 // Let the first switch to `context` call `entry` on a stack of its own.
 static void make_context(Context& context, char* stack, size_t bytes, void (*entry)()) {
-    void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + bytes) & ~uintptr_t{15});
+    void** top =
+        reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + bytes) & ~uintptr_t{15});
     *--top = nullptr;  // where a caller's return address would be: keeps the stack aligned
     *--top = reinterpret_cast<void*>(entry);
     top -= 6;

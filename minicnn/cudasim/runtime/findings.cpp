@@ -6,7 +6,7 @@ namespace findings {
 static std::vector<Finding> list;
 static std::string printed;
 static std::mutex mutex;
-constexpr size_t MOST = 64;               // different ones; a faulty kernel repeats itself
+constexpr size_t MOST = 64;                // different ones; a faulty kernel repeats itself
 constexpr size_t PRINTED_BYTES = 1 << 20;  // as large as the buffer a GPU has for printf
 
 }  // namespace findings
@@ -50,7 +50,9 @@ static const SharedArray* nearest_shared(const Worker* w, const char* address) {
     for (int i = 0; i < w->arrays; ++i) {
         const SharedArray& array = w->array[i];
         size_t end = array.offset + array.bytes;
-        size_t away = offset < array.offset ? array.offset - offset : offset >= end ? offset - end + 1 : 0;
+        size_t away = offset < array.offset ? array.offset - offset
+                      : offset >= end       ? offset - end + 1
+                                            : 0;
         if (away < best) {
             best = away;
             nearest = &array;
@@ -120,7 +122,8 @@ extern "C" int cudasim_printf(const char* format, ...) {
     int length = vsnprintf(text, sizeof text, format, values);
     va_end(values);
     std::lock_guard<std::mutex> lock(findings::mutex);
-    if (findings::printed.size() + sizeof text <= findings::PRINTED_BYTES) findings::printed += text;
+    if (findings::printed.size() + sizeof text <= findings::PRINTED_BYTES)
+        findings::printed += text;
     return length;
 }
 

@@ -40,8 +40,8 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// A place in the source: a line, or, with the top bit set, an offset into the kernel's machine code,
-// which Python translates to a line when there is something to show.
+// A place in the source: a line, or, with the top bit set, an offset into the kernel's machine
+// code, which Python translates to a line when there is something to show.
 using Site = uint32_t;
 constexpr Site CODE_OFFSET = 0x80000000u;
 
@@ -55,8 +55,18 @@ constexpr size_t PAGE = 4096;
 // ------------------------------------------------------------------------------------- findings
 
 enum Kind {
-    OUT_OF_BOUNDS, RACE, UNINITIALISED, BARRIER, WARP_DIVERGENCE, DEADLOCK, MISALIGNED, OVERFLOWED,
-    UNDEFINED, FAULT, ASSERTION, LIMIT,
+    OUT_OF_BOUNDS,
+    RACE,
+    UNINITIALISED,
+    BARRIER,
+    WARP_DIVERGENCE,
+    DEADLOCK,
+    MISALIGNED,
+    OVERFLOWED,
+    UNDEFINED,
+    FAULT,
+    ASSERTION,
+    LIMIT,
 };
 enum Space { NOWHERE, GLOBAL, SHARED };
 
@@ -103,9 +113,9 @@ struct Touched {
 };
 
 struct Block {
-    char* base = nullptr;   // what the kernel gets
+    char* base = nullptr;  // what the kernel gets
     size_t bytes = 0;
-    char* span = nullptr;   // the pages it lies in
+    char* span = nullptr;  // the pages it lies in
     size_t span_bytes = 0;
     bool initialised = false;  // every byte is known to have been written
     Shadow* shadow = nullptr;
@@ -136,7 +146,7 @@ struct Launch {
     uint64_t step = 1, shift = 0;  // of the random order of blocks
 };
 
-// ------------------------------------------------------------ the block that a CPU thread is running
+// ---------------------------------------------------- the block that a CPU thread is running
 
 enum State : uint8_t { NOT_STARTED, RUNNING, READY, AT_BARRIER, IN_WARP, GONE };
 
@@ -161,7 +171,7 @@ struct Meeting {
 struct Warp {
     uint32_t lanes, live;  // those there are, those that have not left
     uint16_t epoch;
-    int meetings;          // how many of the entries are in use
+    int meetings;  // how many of the entries are in use
     Meeting meeting[WARP];
 };
 
@@ -178,8 +188,8 @@ struct Worker {
     uint64_t block = 0;
     uint32_t stamp = 0;  // of the block, different for every one this worker ever ran
     int threads = 0, warps = 0, alive = 0;
-    int current = 0;     // the running thread
-    int started = 0;     // how many entries of `order` have been started
+    int current = 0;  // the running thread
+    int started = 0;  // how many entries of `order` have been started
     int order[MAX_THREADS];
     uint3 index[MAX_THREADS];
     Thread thread[MAX_THREADS];

@@ -1,8 +1,8 @@
 // A launch: the blocks of a grid dealt out to threads of the CPU, and what happens at a fault.
 //
 // In fast mode as many CPU threads as asked for take blocks, in the order of the launch, from a
-// common counter. Check and profile mode run on one. Floats that are too small to be normal count as
-// zero meanwhile, as they do in every kernel that CuPy compiles (-ftz=true).
+// common counter. Check and profile mode run on one. Floats that are too small to be normal count
+// as zero meanwhile, as they do in every kernel that CuPy compiles (-ftz=true).
 #include <link.h>
 #include <ucontext.h>
 #if defined(__x86_64__)
@@ -16,7 +16,8 @@ namespace launching {
 // ------------------------------------------------------------------------------------ workers
 
 static void* map_memory(size_t bytes) {
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? nullptr : memory;
 }
 
@@ -77,7 +78,8 @@ static void set_up(Worker* w, Launch& launch) {
 static uint64_t ordered_block(const Launch& launch, uint64_t i) {
     if (launch.order == DESCENDING) return launch.blocks - 1 - i;
     if (launch.order == RANDOM) {
-        return static_cast<uint64_t>((static_cast<unsigned __int128>(i) * launch.step + launch.shift) % launch.blocks);
+        return static_cast<uint64_t>(
+            (static_cast<unsigned __int128>(i) * launch.step + launch.shift) % launch.blocks);
     }
     return i;
 }
@@ -214,7 +216,7 @@ static void on_fault(int number, siginfo_t* info, void* context) {
 }
 
 static void catch_faults() {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_fault;
     // SA_NODEFER, since the handler is never returned from.
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
@@ -225,7 +227,9 @@ static void release_faults() {
     for (int i = 0; i < 4; ++i) sigaction(signals[i], &before[i], nullptr);
 }
 
-static uint64_t greatest_common_divisor(uint64_t a, uint64_t b) { return b ? greatest_common_divisor(b, a % b) : a; }
+static uint64_t greatest_common_divisor(uint64_t a, uint64_t b) {
+    return b ? greatest_common_divisor(b, a % b) : a;
+}
 
 // In random order block number i is (i * step + shift) modulo their number: a permutation if step
 // and the number have no common divisor.
@@ -273,9 +277,10 @@ EXPORTED void cudasim_code_range(const void* code, uintptr_t* begin, uintptr_t* 
 // Run a grid; returns how many findings there are, plus 1 << 16 if something was printed.
 EXPORTED int cudasim_launch(Kernel kernel, const uint64_t* arguments, int argument_count,
                             uint64_t pointer_arguments, uint64_t written_arguments,
-                            const uintptr_t* code_range, const unsigned* grid, const unsigned* block,
-                            unsigned dynamic_bytes, unsigned shared_limit, int mode, int order,
-                            uint64_t seed, int threads, int flush, uint64_t profile_every) {
+                            const uintptr_t* code_range, const unsigned* grid,
+                            const unsigned* block, unsigned dynamic_bytes, unsigned shared_limit,
+                            int mode, int order, uint64_t seed, int threads, int flush,
+                            uint64_t profile_every) {
     std::lock_guard<std::mutex> lock(launching::one_at_a_time);
     Launch launch;
     launch.kernel = kernel;

@@ -2,9 +2,9 @@
 //
 // A thread runs until it must wait: at a barrier, or for the other lanes of its warp. Then the next
 // thread that can go on is switched to directly. Stacks are given out lazily: a fibre, a stack with
-// a place to come back to, runs one new thread after the other for as long as none has to wait; only
-// a thread that waits keeps its fibre. A kernel without barriers is therefore a plain loop over
-// function calls, 5 ns a thread.
+// a place to come back to, runs one new thread after the other for as long as none has to wait;
+// only a thread that waits keeps its fibre. A kernel without barriers is therefore a plain loop
+// over function calls, 5 ns a thread.
 //
 // Everything a block needs lives in its Worker and nothing here is locked: blocks on other CPU
 // threads have Workers of their own.
@@ -184,7 +184,8 @@ static Meeting* find_meeting(Worker* w, Warp& warp, uint32_t mask, int operation
         }
         if (meeting.mask != mask) continue;  // other lanes, or lanes that are not here yet
         char text[160];
-        snprintf(text, sizeof text, "other lanes of its mask %08x wait at another warp primitive", mask);
+        snprintf(text, sizeof text, "other lanes of its mask %08x wait at another warp primitive",
+                 mask);
         warp_finding(w, line, meeting.line, text);
         end_launch(w);
     }
@@ -197,13 +198,15 @@ static Meeting* find_meeting(Worker* w, Warp& warp, uint32_t mask, int operation
 }
 
 // Meet the other lanes of `mask` and return this lane's result.
-SWITCHES uint64_t meet(Worker* w, uint32_t mask, uint64_t value, int source, int operation, int line) {
+SWITCHES uint64_t meet(Worker* w, uint32_t mask, uint64_t value, int source, int operation,
+                       int line) {
     int i = w->current, lane = i % WARP;
     Warp& warp = w->warp[i / WARP];
     Thread& self = w->thread[i];
     if (!(mask >> lane & 1)) {
         char text[160];
-        snprintf(text, sizeof text, "lane %d calls it with the mask %08x, which does not name it", lane, mask);
+        snprintf(text, sizeof text, "lane %d calls it with the mask %08x, which does not name it",
+                 lane, mask);
         warp_finding(w, line, 0, text);
         end_launch(w);
     }
@@ -253,7 +256,8 @@ extern "C" uint64_t cudasim_shuffle(unsigned mask, uint64_t value, int kind, int
 
 extern "C" char* cudasim_shared_base() { return worker->shared; }
 
-extern "C" void* cudasim_shared(const void* key, size_t bytes, size_t align, const char* name, int line) {
+extern "C" void* cudasim_shared(const void* key, size_t bytes, size_t align, const char* name,
+                                int line) {
     Worker* w = worker;
     for (int i = 0; i < w->arrays; ++i) {
         if (w->array[i].key == key) return w->shared + w->array[i].offset;
@@ -345,7 +349,8 @@ static void reset_block(Worker* w, uint64_t block) {
     const uint3& grid = w->launch->grid;
     w->block = block;
     ++w->stamp;
-    blockIdx = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+    blockIdx = {static_cast<unsigned>(block % grid.x),
+                static_cast<unsigned>(block / grid.x % grid.y),
                 static_cast<unsigned>(block / grid.x / grid.y)};
     w->alive = w->threads;
     w->started = w->ready_head = w->ready_count = 0;
@@ -365,7 +370,8 @@ static void reset_block(Worker* w, uint64_t block) {
         w->warp[k].meetings = 0;
     }
     if (w->launch->order == RANDOM) {
-        for (int i = w->threads - 1; i > 0; --i) std::swap(w->order[i], w->order[draw(w) % (i + 1)]);
+        for (int i = w->threads - 1; i > 0; --i)
+            std::swap(w->order[i], w->order[draw(w) % (i + 1)]);
     }
 }
 

@@ -1,14 +1,14 @@
 // Profile mode: what each line asks of the memory system, by a GPU's rules.
 //
-// The 32 lanes of a warp that execute a load together make one request. The n-th execution of a line
-// by a lane belongs to the n-th request of its warp; that is exact unless lanes run a loop a different
-// number of times. Once a block has ended, its requests are counted:
+// The 32 lanes of a warp that execute a load together make one request. The n-th execution of a
+// line by a lane belongs to the n-th request of its warp; that is exact unless lanes run a loop a
+// different number of times. Once a block has ended, its requests are counted:
 //
-//     global   memory moves in sectors of 32 bytes. A request costs the distinct sectors that its lanes
-//              touch; ideal is what its distinct bytes would fill.
-//     shared   32 banks, 4 bytes wide, serve one word each a cycle. A request takes as many cycles as
-//              the busiest bank has distinct words; lanes that read the same word share it. Accesses
-//              of 8 bytes go by half warps, of 16 by quarter warps.
+//     global   memory moves in sectors of 32 bytes. A request costs the distinct sectors that its
+//              lanes touch; ideal is what its distinct bytes would fill.
+//     shared   32 banks, 4 bytes wide, serve one word each a cycle. A request takes as many cycles
+//              as the busiest bank has distinct words; lanes that read the same word share it.
+//              Accesses of 8 bytes go by half warps, of 16 by quarter warps.
 //
 // Also counted are the bytes of each array that a launch touches at least once: they have to come
 // from memory, whatever the caches do.
@@ -80,8 +80,8 @@ static void count_shared(Worker* w, size_t offset, unsigned bytes, int kind, Sit
     count(w, offset, bytes, kind, SHARED, site, code);
 }
 
-static void count_global(Worker* w, Block& block, size_t offset, unsigned bytes, int kind, Site site,
-                         Site code) {
+static void count_global(Worker* w, Block& block, size_t offset, unsigned bytes, int kind,
+                         Site site, Site code) {
     auto& footprint = w->statistics->footprints[&block];
     Touched* touched = arena::touched_of(block);
     for (size_t i = offset; i < offset + bytes;) {
