@@ -12,6 +12,14 @@
 //
 // One thread computes one element of what is written. Backward that element is a pixel, which takes
 // from the bins it lies in, in the order in which they would have given.
+//
+// Rungs of the average:
+//     plain  A thread walks through its bin: what a warp reads at a time lies in many sectors of 32
+//            bytes, which its next steps find in the cache.
+//     warp   For bins of 32 pixels and more, as where a whole plane is averaged: a warp computes
+//            one element, its lanes read neighbouring pixels, and shuffles add up their sums.
+
+#include "_warp.h"
 
 // A bin's first pixel and end along an axis.
 struct Bin {
@@ -49,6 +57,32 @@ __global__ void adaptive_avg_pool2d_forward_cuda(
         }
         const int count = (rows.last - rows.first) * (columns.last - columns.first);
         output[i] = sum / T(count);
+    }
+}
+
+template <typename T>
+__global__ void adaptive_avg_pool2d_forward_warp_cuda(
+    const T* __restrict__ input, int height, int width, int out_h, int out_w, int total,
+    T* __restrict__ output
+) {
+    const int lane = threadIdx.x % WARP;
+    for (int i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP; i < total;
+         i += blockDim.x * gridDim.x / WARP) {
+        const Bin rows = bin(i / out_w % out_h, out_h, height);
+        const Bin columns = bin(i % out_w, out_w, width);
+        const T* plane = input + i / (out_h * out_w) * (height * width);
+        const int bin_w = columns.last - columns.first;
+        const int count = (rows.last - rows.first) * bin_w;
+        T sum = 0;
+        for (int pixel = lane; pixel < count; pixel += WARP) {
+            const int y = rows.first + pixel / bin_w;
+            const int x = columns.first + pixel % bin_w;
+            sum += plane[y * width + x];
+        }
+        sum = warp_sum(sum);
+        if (lane == 0) {
+            output[i] = sum / T(count);
+        }
     }
 }
 

@@ -84,8 +84,13 @@ def adaptive_avg_pool2d_forward(input: Array, output_size: Pair) -> Array:
     if xp is np:
         adaptive_avg_pool2d_forward_cpu(input, output)
     else:
-        arguments = input, *input.shape[2:], *output_size, output
-        launch("adaptive_pool", "adaptive_avg_pool2d_forward_cuda", output.size, *arguments)
+        (height, width), (out_h, out_w) = input.shape[2:], output_size
+        arguments = input, height, width, out_h, out_w, output
+        if (height // out_h) * (width // out_w) >= 32:
+            kernel, per_block = "adaptive_avg_pool2d_forward_warp_cuda", 256 // 32
+        else:
+            kernel, per_block = "adaptive_avg_pool2d_forward_cuda", 256
+        launch("adaptive_pool", kernel, output.size, *arguments, block=256, per_block=per_block)
     return output
 
 

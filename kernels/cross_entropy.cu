@@ -12,7 +12,7 @@
 //
 // One thread computes one element of what is written: a loss, a weight, or the gradient of one
 // log-probability, which needs no look at the other classes. Pixels are neighbours in memory, and
-// so are their threads.
+// so are their threads; only the reads at the targets are scattered, as the targets are.
 
 template <typename T>
 __global__ void cross_entropy_forward_cuda(

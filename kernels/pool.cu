@@ -16,6 +16,9 @@
 // they would have given: the same sum, and no two threads ever add to the same number. A pixel lies
 // in ceil(kernel / stride)^2 windows at most, whose numbers its neighbours have just read.
 //
+// With a stride of 2 a warp reads every second element: one tap uses half of each sector of 32
+// bytes, and the next finds the other half in the cache.
+//
 // Rungs:
 //     plain           every tap is tested against the border
 //     forward v2      2x2 and 3x3 windows with stride 2, none over the border: the window is a

@@ -18,7 +18,7 @@
 //            and maxima go through shuffles. Nothing is written before the sum is known: raising e
 //            to the same power again costs less than writing a number and reading it back.
 
-#include "_reduce.h"
+#include "_warp.h"
 
 template <typename T>
 __global__ void softmax_forward_cuda(

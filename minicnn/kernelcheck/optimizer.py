@@ -56,17 +56,19 @@ def adam(shape, step, weight_decay, decoupled):
 def _cases() -> list[Case]:
     found = []
     for place, shape in SHAPES.items():
-        main = place == "large"
+        large = place == "large"
         for label, rule in SGD.items():
             for first in (True, False):
                 name = f"{label}, {place}, {'first step' if first else 'later step'}"
                 changed = (0,) if rule[0] is None else (0, 2)
                 maker = sgd(shape, first, *rule)
+                main = large and label == "momentum" and not first
                 found.append(Case("sgd_step", name, maker, in_place=changed, main=main))
         for label, rule in ADAM.items():
             for step in (1, 10):
                 name = f"{label}, {place}, step {step}"
                 maker = adam(shape, step, *rule)
+                main = large and label == "Adam" and step > 1
                 found.append(Case("adam_step", name, maker, in_place=(0, 2, 3), main=main))
     return found
 
