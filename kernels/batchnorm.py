@@ -42,6 +42,7 @@ formulae and a pairwise algorithm for computing sample variances", 1979 (the mer
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,8 @@ def batch_norm_statistics(input: Array, *, algorithm: str = "block") -> tuple[Ar
     if xp is np:
         batch_norm_statistics_cpu(values, mean, variance)
     else:
-        _launch_sums("batch_norm_statistics", algorithm, values, *values.shape, mean, variance)
+        arguments = values, *values.shape, mean, variance
+        _launch_sums("batch_norm_statistics", algorithm, mean.size, *arguments)
     return mean, variance
 
 
@@ -168,8 +170,8 @@ def batch_norm_sums(
     if xp is np:
         batch_norm_sums_cpu(*arrays, float(eps), grad_weight, grad_bias)
     else:
-        sizes = arrays[1].shape
-        _launch_sums("batch_norm_sums", algorithm, *arrays, eps, *sizes, grad_weight, grad_bias)
+        arguments = *arrays, eps, *arrays[1].shape, grad_weight, grad_bias
+        _launch_sums("batch_norm_sums", algorithm, grad_bias.size, *arguments)
     return grad_weight, grad_bias
 
 
@@ -207,9 +209,8 @@ def _planes(array: Array) -> Array:
     return contiguous(array).reshape(batch, channels, math.prod(array.shape[2:]))
 
 
-def _launch_sums(op: str, algorithm: str, *arguments: object) -> None:
-    """Run a rung that computes one number a channel; the last argument is one of its results."""
-    channels = arguments[-1].size  # type: ignore[attr-defined]
+def _launch_sums(op: str, algorithm: str, channels: int, *arguments: Any) -> None:
+    """Run a rung of an op that sums over each channel."""
     if algorithm == "plain":
         launch("batchnorm", f"{op}_cuda", channels, *arguments)
     elif algorithm == "block":
@@ -253,8 +254,7 @@ def batch_norm_sums_cpu(grad_output, input, mean, variance, eps, grad_weight, gr
         sums = np.zeros(LANES)
         products = np.zeros(LANES)
         for n in range(batch):
-            _add(grad_output[n, c], sums)
-            _add_products(grad_output[n, c], input[n, c], np.float64(mean[c]), products)
+            _add_products(grad_output[n, c], input[n, c], np.float64(mean[c]), sums, products)
         grad_bias[c] = sums.sum()
         grad_weight[c] = products.sum() * _inverse_deviation(variance[c], eps)
 
@@ -279,8 +279,8 @@ def batch_norm_backward_cpu(
 
 @jit
 def _inverse_deviation(variance, eps):
-    # A power, since Numba's division raises where the divisor is 0.
-    return (np.float64(variance) + eps) ** -0.5
+    # np.divide, not /: Numba's operator raises where the divisor is 0.
+    return np.divide(1.0, np.sqrt(np.float64(variance) + eps))
 
 
 @jit
@@ -302,9 +302,10 @@ def _add_squares(row, center, sums):
 
 
 @jit
-def _add_products(grads, row, center, sums):
+def _add_products(grads, row, center, sums, products):
     for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
         grad = grads[start : start + LANES]
         for lane in range(part.size):
-            sums[lane] += grad[lane] * (part[lane] - center)
+            sums[lane] += grad[lane]
+            products[lane] += grad[lane] * (part[lane] - center)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from minicnn.kernels import _jit, batchnorm
+from minicnn.backend import array_module
+from minicnn.kernels import _jit, _launch, batchnorm
 
 EPS = 1e-5
 SHAPES = [
@@ -182,6 +183,41 @@ def test_bits_do_not_depend_on_the_number_of_threads():
             assert_array_equal(one, other)
     finally:
         _jit.set_num_threads(threads)
+
+
+def test_a_block_sums_a_channel_unless_a_thread_is_asked_to(gpu):
+    device = array_module(gpu)
+    input = device.ones((4, 5, 3), np.float32)
+    with _launch.record() as launches:
+        mean, variance = batchnorm.batch_norm_statistics(input)
+        batchnorm.batch_norm_sums(input, input, mean, variance, EPS)
+        batchnorm.batch_norm_statistics(input, algorithm="plain")
+    assert [(launch.kernel, launch.blocks) for launch in launches] == [
+        ("batch_norm_statistics_block_cuda<float>", 5),
+        ("batch_norm_sums_block_cuda<float>", 5),
+        ("batch_norm_statistics_cuda<float>", 1),
+    ]
+    with pytest.raises(ValueError, match="algorithm: got 'fast', expected 'plain' or 'block'"):
+        batchnorm.batch_norm_statistics(input, algorithm="fast")
+
+
+def test_strided_and_empty_arrays_on_a_device(gpu):
+    device = array_module(gpu)
+    input, grad_output, weight, bias = example((3, 4, 5, 7), np.float32)
+    x, g = device.asarray(input), device.asarray(grad_output)
+    mean, variance = batchnorm.batch_norm_statistics(x)
+    half = batchnorm.batch_norm_statistics(x[:, ::2])
+    assert_array_equal(device.asnumpy(half[0]), device.asnumpy(mean)[::2])
+    sums = batchnorm.batch_norm_sums(g[:, 1:3], x[:, 1:3], mean[1:3], variance[1:3], EPS)
+    wanted = batchnorm.batch_norm_sums_reference(
+        grad_output[:, 1:3], input[:, 1:3], device.asnumpy(mean[1:3]),
+        device.asnumpy(variance[1:3]), EPS,
+    )  # fmt: skip
+    for got, right in zip(sums, wanted, strict=True):
+        assert_allclose(device.asnumpy(got), right, rtol=1e-5, atol=1e-4)
+    for shape in EMPTY:
+        for array in batchnorm.batch_norm_statistics(device.zeros(shape, np.float32)):
+            assert_array_equal(device.asnumpy(array), np.zeros(shape[1]))
 
 
 def test_foreign_arrays_are_refused():

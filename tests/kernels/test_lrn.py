@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from minicnn.kernels import lrn
+from minicnn.backend import array_module
+from minicnn.kernels import _launch, lrn
 
 # A factor near 1: with the customary 1e-4 a channel that is missing, or one too many, would change
 # the output by less than any tolerance allows.
@@ -99,6 +100,30 @@ def test_large_and_infinite_values_stay_within_their_windows():
     output, _ = lrn.lrn_forward(input, 3, ALPHA, 0.75, 1.0)
     untouched = [0, 1, 5, 6, 7, 8]
     assert_array_equal(output[0, untouched], wanted[0, untouched])
+
+
+def test_the_window_slides_unless_told_otherwise(gpu):
+    input = array_module(gpu).ones((2, 4, 9), np.float32)
+    with _launch.record() as launches:
+        lrn.lrn_forward(input, 3, ALPHA, 0.75, 1.0)
+        lrn.lrn_forward(input, 3, ALPHA, 0.75, 1.0, algorithm="plain")
+    assert [launch.kernel for launch in launches] == [
+        "lrn_forward_window_cuda<float>", "lrn_forward_cuda<float>",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="algorithm: got 'fast', expected 'plain' or 'window'"):
+        lrn.lrn_forward(input, 3, ALPHA, 0.75, 1.0, algorithm="fast")
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_a_sliding_window_leaves_large_and_infinite_values_behind(size, gpu):
+    device = array_module(gpu)
+    input = np.random.default_rng(0).standard_normal((1, 14, 5)).astype(np.float32)
+    settings = size, ALPHA, 0.75, 1.0
+    wanted, _ = lrn.lrn_forward(input, *settings)
+    input[0, 4] = 1e15, np.inf, np.nan, -1e10, 3e3
+    output, _ = lrn.lrn_forward(device.asarray(input), *settings)
+    untouched = [*range(2), *range(4 + size, 14)]
+    assert_allclose(device.asnumpy(output)[0, untouched], wanted[0, untouched], 3e-6, 1e-6)
 
 
 def test_foreign_arrays_are_refused():

@@ -67,6 +67,21 @@ def test_layer_equals_torch_in_training_and_in_evaluation(name, args, options, s
             np.testing.assert_allclose(record[key], wanted[key], 1e-12, err_msg=key)
 
 
+def test_layer_on_a_device_keeps_its_record_there(gpu):
+    rng = np.random.default_rng(0)
+    images = (2 * rng.normal(size=IMAGE) + 1).astype(np.float32)
+    host, device = nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, momentum=None).to(gpu)
+    for training in (True, True, False):
+        host.train(training), device.train(training)
+        output = device(minicnn.tensor(images).to(gpu))
+        assert output.device == gpu
+        wanted = host(minicnn.tensor(images)).detach().numpy()
+        np.testing.assert_allclose(output.detach().cpu().numpy(), wanted, 1e-5, 1e-5)
+    for key, value in device.state_dict().items():
+        assert value.device == gpu
+        np.testing.assert_allclose(value.cpu().numpy(), host.state_dict()[key].numpy(), 1e-5)
+
+
 def test_first_values_and_dtypes():
     layer = nn.BatchNorm2d(3)
     assert list(layer.state_dict()) == [
