@@ -11,8 +11,8 @@ One iteration copies a run. Bytes moved: every input is read once and the output
 
 Rungs of the CPU's, slow to fast:
     plain    the loop over runs
-    memcpy   NumPy's own, which hands each run to the C library: for four inputs of 50 KB 23
-             microseconds in place of 71. Memory sets the pace, so that threads gain nothing.
+    memcpy   NumPy's own, which hands each run to the C library: for four inputs of 200 KB
+             23 microseconds in place of 71. Memory sets the pace, so that threads gain nothing.
 
 Source: Szegedy et al., "Going deeper with convolutions", 2015, section 4 (branches joined by
 channels); Huang et al., "Densely connected convolutional networks", 2017, section 3.

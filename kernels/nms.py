@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module
 from minicnn.kernels._jit import jit
 from minicnn.kernels._launch import launch
 
@@ -97,7 +97,7 @@ def _keep_on_device(xp: Any, boxes: Array, threshold: float, algorithm: str) -> 
     count = boxes.shape[1]
     keep = xp.empty(count, np.bool_)
     if count and algorithm == "plain":
-        launch("nms", "nms_cuda", 1, contiguous(boxes), threshold, count, keep, block=32)
+        launch("nms", "nms_cuda", 1, boxes, threshold, count, keep, block=32)
     elif count:
         words = -(-count // WORD)
         mask = xp.empty((words, count), np.uint64)

@@ -25,7 +25,7 @@ __device__ __forceinline__ int mirror_image(int y, int side, int before, int siz
         return before + y;
     }
     // A pixel at the edge is its own mirror image and must not be counted again.
-    const int edge = side < 0 ? 0 : size - 1;
+    const int edge = side == 1 ? size - 1 : 0;
     const int out = before + 2 * edge - y;
     return y == edge || out < 0 || out >= outputs ? -1 : out;
 }
