@@ -42,8 +42,11 @@ _CHECKED_BY_GCC = (
     "-fno-tree-vectorize", "-fno-tree-slp-vectorize", "-fno-tree-sra",
     "-fno-tree-loop-distribute-patterns",
 )  # fmt: skip
+# clang splits a float4 in any case: with it, misaligned vectors go unseen and profiles show four
+# narrow accesses for a wide one. g++ is therefore the one to have.
 _CHECKED_BY_CLANG = (
     "-mllvm", "-tsan-instrument-func-entry-exit=0", "-mllvm", "-tsan-instrument-atomics=0",
+    "-mllvm", "-tsan-instrument-read-before-write=1",
     "-fsanitize=array-bounds,shift,integer-divide-by-zero,signed-integer-overflow,alignment,null",
     "-fno-vectorize", "-fno-slp-vectorize",
 )  # fmt: skip
