@@ -55,11 +55,11 @@ def concatenate(*arrays: Array, dim: int, algorithm: str = "memcpy") -> Array:
     xp = array_module("concatenate", arrays[0])
     if algorithm not in ("plain", "memcpy"):
         raise ValueError(f"algorithm: got {algorithm!r}, expected 'plain' or 'memcpy'")
+    if xp is np and algorithm == "memcpy":
+        return np.concatenate(arrays, dim)
     lead, length = arrays[0].shape[:dim], sum(a.shape[dim] for a in arrays)
     shape = (*lead, length, *arrays[0].shape[dim + 1 :])
     output = xp.empty(shape, arrays[0].dtype)
-    if xp is np and algorithm == "memcpy":
-        return np.concatenate(arrays, dim, out=output)
     outer, inner = math.prod(lead), math.prod(shape[dim + 1 :])
     offset = 0
     for array in arrays:
