@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minicnn.kernelcheck.case import Case, Rng
 from minicnn.kernels import batchnorm as kernels
+
+Maker = Callable[[Rng, np.dtype], tuple[Any, ...]]
 
 EPS = 1e-5
 SHAPES = {
@@ -26,7 +29,9 @@ SUMS: dict[str, Any] = {"rtol": (2e-6, 1e-14), "atol": (1e-5, 1e-13)}
 ALGORITHMS = ("plain", "block")
 
 
-def example(rng: Rng, dtype: np.dtype, shape: tuple[int, ...], offset: float = 1.0):
+def example(
+    rng: Rng, dtype: np.dtype, shape: tuple[int, ...], offset: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return an input with `offset` in its mean, and weight and bias."""
     spread = rng.uniform(0.5, 2, (shape[1], *(1 for _ in shape[2:])))
     input = (spread * (rng.standard_normal(shape) + offset)).astype(dtype)
@@ -34,11 +39,11 @@ def example(rng: Rng, dtype: np.dtype, shape: tuple[int, ...], offset: float = 1
     return input, weight, bias
 
 
-def statistics(shape: tuple[int, ...], offset: float = 1.0):
+def statistics(shape: tuple[int, ...], offset: float = 1.0) -> Maker:
     return lambda rng, dtype: example(rng, dtype, shape, offset)[:1]
 
 
-def forward(shape: tuple[int, ...]):
+def forward(shape: tuple[int, ...]) -> Maker:
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
         input, weight, bias = example(rng, dtype, shape)
         mean, variance = rng.standard_normal(shape[1]), rng.uniform(0.2, 3, shape[1])
@@ -47,7 +52,7 @@ def forward(shape: tuple[int, ...]):
     return arguments
 
 
-def sums(shape: tuple[int, ...]):
+def sums(shape: tuple[int, ...]) -> Maker:
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
         input, *_ = example(rng, dtype, shape)
         grad_output = rng.standard_normal(shape).astype(dtype)
@@ -56,7 +61,7 @@ def sums(shape: tuple[int, ...]):
     return arguments
 
 
-def backward(shape: tuple[int, ...]):
+def backward(shape: tuple[int, ...]) -> Maker:
     """Return an argument maker; grad_output has a mean and a part along xhat to be taken out."""
 
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minicnn.kernelcheck.case import Case, Rng
 from minicnn.kernels import lrn as kernels
+
+Maker = Callable[[Rng, np.dtype], tuple[Any, ...]]
 
 # A factor near 1: with the customary 1e-4 a missing channel would drown in the tolerance.
 ALPHA = 0.9
@@ -25,14 +28,14 @@ POWER: dict[str, Any] = {"rtol": (4e-6, 1e-13), "atol": (4e-6, 1e-13)}
 ALGORITHMS = ("plain", "window")
 
 
-def forward(shape: tuple[int, ...], size: int, beta: float):
+def forward(shape: tuple[int, ...], size: int, beta: float) -> Maker:
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
         return rng.standard_normal(shape).astype(dtype), size, ALPHA, beta, 1.0
 
     return arguments
 
 
-def backward(shape: tuple[int, ...], size: int, beta: float):
+def backward(shape: tuple[int, ...], size: int, beta: float) -> Maker:
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
         input, grad_output = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
         both = kernels.lrn_forward(input, size, ALPHA, beta, 1.0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minicnn.kernelcheck.case import Case, Rng
 
+Maker = Callable[[Rng, np.dtype], tuple[Any, ...]]
+
 SHAPES = {"one element": (1,), "nothing": (0, 3), "a plane": (37, 29), "large": (3, 5, 7, 97)}
 
 
-def inputs(op: str, shape: tuple[int, ...], beta: float):
+def inputs(op: str, shape: tuple[int, ...], beta: float) -> Maker:
     """Return an argument maker: differences on both sides of `beta`, exactly at it, and 0."""
 
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
@@ -24,7 +27,7 @@ def inputs(op: str, shape: tuple[int, ...], beta: float):
     return arguments
 
 
-def special(op: str, beta: float):
+def special(op: str, beta: float) -> Maker:
     def arguments(rng: Rng, dtype: np.dtype) -> tuple[Any, ...]:
         input = np.array([0, 0, np.inf, -np.inf, np.inf, np.nan, 0, 1e-30, -1e-30], dtype)
         target = np.array([0, -0.0, 0, 0, np.inf, 0, np.nan, 0, 0], dtype)
@@ -34,7 +37,7 @@ def special(op: str, beta: float):
     return arguments
 
 
-def _quiet(op: str):
+def _quiet(op: str) -> Callable[..., np.ndarray]:
     """Return the loss and slope in NumPy; infinity minus infinity is NaN without a warning."""
 
     def loss(input: np.ndarray, target: np.ndarray, beta: float) -> np.ndarray:

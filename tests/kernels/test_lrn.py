@@ -69,7 +69,8 @@ def test_golden_values():
 
 @pytest.mark.parametrize("size, reach", [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (4, (2, 1))])
 def test_every_channel_of_the_window_counts_and_no_other(size, reach):
-    channels, before, after = 6, *reach
+    channels = 6
+    before, after = reach
     for c in range(channels):
         input = np.zeros((1, channels, 1))
         input[0, c] = 1
