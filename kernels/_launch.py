@@ -14,6 +14,7 @@ not cover, so it is right with any number of blocks; `limit_blocks` lets tests h
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,9 @@ def launch(
     blocks = min(-(-total // (per_block or block)), _settings.max_blocks)
     for launches in _settings.recorders:
         launches.append(Launch(stem, expression, blocks, block, shared_mem))
-    device_array = next(cell for cell in cells if hasattr(cell, "flags"))
+    if not _settings.run:
+        return
+    device_array = next(cell for cell in cells if not isinstance(cell, np.generic))
     function = _function(array_module(kernel, device_array), stem, expression, shared_mem)
     function((blocks,), (block,), cells, shared_mem=shared_mem)
 
@@ -158,10 +161,15 @@ def _cast(
         if not parameter.pointer:
             cells.append(_number(signature.name, parameter, value, scalar))
             continue
-        if not hasattr(value, "flags") or isinstance(value, np.ndarray):
+        if not hasattr(value, "flags") or isinstance(value, (np.ndarray, np.generic)):
             kind = type(value).__name__
             raise TypeError(
                 f"{signature.name}: {parameter.name} is a {kind}, expected a device array"
+            )
+        if value.size > MAX_ITEMS:
+            raise ValueError(
+                f"{signature.name}: {parameter.name} has {value.size} elements, "
+                f"expected at most {MAX_ITEMS}: indices are int"
             )
         if value.dtype != scalar:
             raise TypeError(
@@ -179,7 +187,7 @@ def _cast(
 
 def _number(kernel: str, parameter: Parameter, value: Any, scalar: Any) -> Any:
     try:
-        return scalar(value)
+        return scalar(operator.index(value) if issubclass(scalar, np.integer) else value)
     except (OverflowError, TypeError, ValueError):
         raise ValueError(
             f"{kernel}: {parameter.name} is {value!r}, expected a number that fits into "
@@ -254,6 +262,7 @@ class _Settings:
     def __init__(self) -> None:
         self.max_blocks = MAX_BLOCKS
         self.recorders: list[list[Launch]] = []
+        self.run = True
         self.replaced: dict[str, str] = {}
 
 
@@ -271,13 +280,15 @@ def limit_blocks(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def record() -> Iterator[list[Launch]]:
-    """Collect every launch made inside."""
+def record(run: bool = True) -> Iterator[list[Launch]]:
+    """Collect every launch made inside; without `run` nothing is computed."""
     launches: list[Launch] = []
     _settings.recorders.append(launches)
+    before, _settings.run = _settings.run, run
     try:
         yield launches
     finally:
+        _settings.run = before
         _settings.recorders = [kept for kept in _settings.recorders if kept is not launches]
 
 

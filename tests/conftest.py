@@ -1,18 +1,19 @@
 """Settings for all tests, and the devices they run on.
 
-pytest                      the CPU and, where there is a C++ compiler, the simulated GPU
-pytest --device cuda        a real GPU in the simulated one's place; also cpu, cuda:sim
+    pytest                      the CPU and, where there is a C++ compiler, the simulated GPU
+    pytest --device cuda        a real GPU in the simulated one's place; also cpu, cuda:sim
+
+A test takes `device` (every one of them), `gpu` (those of CUDA) or `xp` (a device's array module).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from typing import Any
 
 import pytest
 
 from minicnn.backend import DEVICES, array_module, check_device
+from tests import census, needs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,8 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Where something was installed or asked for, its absence must not turn into skips."""
-    if os.environ.get("MINICNN_EXPECT_TORCH") and not importlib.util.find_spec("torch"):
-        pytest.exit("MINICNN_EXPECT_TORCH is set, but PyTorch is not installed", returncode=1)
+    missing = sorted(name for name in needs.expected() if not needs.FOUND[name])
+    if missing:
+        pytest.exit(f"MINICNN_EXPECT names what is missing: {', '.join(missing)}", returncode=1)
     chosen = session.config.getoption("device")
     if chosen is not None:
         try:
@@ -40,9 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     devices = ["cpu", "cuda:sim"] if chosen is None else [chosen]
     for name, wanted in (("device", devices), ("gpu", [d for d in devices if d != "cpu"])):
         if name in metafunc.fixturenames:
-            from tests.needs import needs_compiler
-
-            marks: dict[str, Any] = {"cuda:sim": needs_compiler}
+            marks: dict[str, Any] = {"cuda:sim": needs.needs_compiler}
             values = [pytest.param(d, marks=marks.get(d, ())) for d in wanted]
             metafunc.parametrize(name, values, indirect=True)
 
@@ -63,3 +63,20 @@ def gpu(request: pytest.FixtureRequest) -> str:
 def xp(device: str) -> Any:
     """The module whose arrays live on `device`."""
     return array_module(device)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that skipped what it must not."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and census.unexpected(reporter.stats.get("skipped", [])):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if summary := census.lines(skipped):
+        terminalreporter.section("CUDA kernels and skips")
+        terminalreporter.write_line("\n".join(summary))
+    if forbidden := census.unexpected(skipped):
+        terminalreporter.section("skipped, although MINICNN_EXPECT says they need not", red=True)
+        terminalreporter.write_line("\n".join(forbidden))

@@ -1,0 +1,254 @@
+"""Plant one fault after another in the CUDA kernels and see whether the cases notice.
+
+    python -m tests.kernels.mutation [STEM...]          all mutants, two processes, a line each
+    python -m tests.kernels.mutation --every 10         every tenth, as the default test run does
+
+A mutant is the text of a `.cu` file with one change:
+
+    barrier   a `__syncthreads()` or `__syncwarp()` is dropped
+    bound     `<` becomes `<=`, or `>= 0` becomes `>= -1`
+    index     `[i]` becomes `[i + 1]`
+    atomic    `atomicAdd(&x, v)` becomes `x += v`, and likewise the others
+
+It is killed when a case that runs the kernel no longer gives the right results, when check mode
+finds a fault, or when it does not end within LIMIT seconds. One that the compiler refuses counts
+for nothing. Those that survive are listed with the reason in `survivors.txt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from minicnn.kernelcheck import Case, Configuration, cases, check_case, expected_results
+from minicnn.kernelcheck.case import make_arguments, run_case
+from minicnn.kernels import _launch
+
+LIMIT = 20
+ROOT = Path(__file__).parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.txt")
+FLOAT32 = np.dtype(np.float32)
+
+BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
+LESS = re.compile(r" < (?!=)")
+NOT_NEGATIVE = re.compile(r" >= 0\b(?!\.)")
+SUBSCRIPT = re.compile(r"(?<=[\w\])])\[([^\[\]]+)\]")
+DECLARATION = re.compile(r"^\s*(?:const |__shared__ |constexpr |__align__\(\d+\) )*\w+ \w+$")
+ATOMIC = re.compile(r"atomic(Add|Max|Min)\(\s*(&?)\s*([^;,]+?),\s*([^;]+)\);")
+PLAIN = {"Add": "{0} += {1};", "Max": "{0} = max({0}, {1});", "Min": "{0} = min({0}, {1});"}
+
+# Check mode first: it sees most faults on the first case. Then numbers, where the launch is cut
+# short and the threads run backwards or at random.
+WAYS = (
+    Configuration("shim", "check", "ascending"),
+    Configuration("shim", "fast", "descending", 1),
+    Configuration("shim", "fast", "random", 2),
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed text; `kernel` is None where the change lies in a function shared by several."""
+
+    stem: str
+    kernel: str | None
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.kind}: {self.before.strip()} -> {self.after.strip()}"
+
+
+def mutants(stem: str) -> list[Mutant]:
+    """Return every mutant of `<stem>.cu`, and of the headers that no earlier file includes."""
+    text = _launch.source(stem)
+    code = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+    earlier = set().union(*(_headers(s) for s in _launch.stems() if s < stem))
+    kernels = [(m.start(), m[2]) for m in _launch.KERNEL.finditer(code)]
+    found = []
+    for start, end, kind, replacement in sorted(_changes(code)):
+        file, line = _place(text, start)
+        if file in earlier:
+            continue
+        inside = [name for position, name in kernels if position < start]
+        in_kernel = inside[-1] if inside and file == f"{stem}.cu" else None
+        line_start = text.rfind("\n", 0, start) + 1
+        line_end = text.find("\n", end)
+        changed = text[:start] + replacement + text[end:]
+        found.append(
+            Mutant(
+                stem,
+                in_kernel if in_kernel and _is_body_of(code, in_kernel, start) else None,
+                file,
+                line,
+                kind,
+                text[line_start:line_end],
+                text[line_start:start] + replacement + text[end:line_end],
+                changed,
+            )
+        )
+    return found
+
+
+def _changes(code: str) -> Iterator[tuple[int, int, str, str]]:
+    """Yield (start, end, kind, replacement) of every change to the code."""
+    for m in BARRIER.finditer(code):
+        yield m.start(), m.end(), "barrier", ";"
+    for m in LESS.finditer(code):
+        yield m.start(), m.end(), "bound", " <= "
+    for m in NOT_NEGATIVE.finditer(code):
+        yield m.start(), m.end(), "bound", " >= -1"
+    for m in ATOMIC.finditer(code):
+        place = m[3] if m[2] else f"*({m[3]})"
+        yield m.start(), m.end(), "atomic", PLAIN[m[1]].format(place, m[4])
+    for m in SUBSCRIPT.finditer(code):
+        before = code[code.rfind("\n", 0, m.start()) + 1 : m.start()]
+        if not DECLARATION.match(before.split("[")[0]) and "__shared__" not in before:
+            yield m.start(), m.end(), "index", f"[{m[1]} + 1]"
+
+
+@cache
+def _headers(stem: str) -> set[str]:
+    return set(re.findall(r'^#line 1 "(\w+\.h)"', _launch.source(stem), re.M))
+
+
+def _place(text: str, position: int) -> tuple[str, int]:
+    """Return the file and line of a position, by the `#line` directive above it."""
+    above = list(re.finditer(r'^#line (\d+) "([\w.]+)"\n', text[:position], re.M))[-1]
+    return above[2], int(above[1]) + text.count("\n", above.end(), position)
+
+
+def _is_body_of(code: str, kernel: str, position: int) -> bool:
+    """Whether `position` lies between the braces of `kernel`."""
+    declared = next(m.end() for m in _launch.KERNEL.finditer(code) if m[2] == kernel)
+    depth = 0
+    for i in range(declared, position):
+        depth += {"{": 1, "}": -1}.get(code[i], 0)
+        if depth == 0 and code[i] == "}":
+            return False
+    return True
+
+
+@cache
+def launched_by(stem: str, index: int) -> frozenset[str]:
+    """Return the names of the kernels that a case of the stem launches."""
+    from minicnn import cudasim
+
+    case = cases(stem)[index]
+    with _launch.record() as launches:
+        run_case(stem, case, make_arguments(case, FLOAT32), cudasim)
+    return frozenset(launch.kernel.split("<")[0] for launch in launches if launch.stem == stem)
+
+
+@cache
+def prepared(stem: str, index: int):
+    case = cases(stem)[index]
+    arguments = make_arguments(case, FLOAT32)
+    return arguments, expected_results(stem, case, arguments)
+
+
+def verdict(mutant: Mutant) -> str:
+    """Return "survived", "refused", or how the mutant was killed."""
+    from minicnn import cudasim
+
+    chosen: list[tuple[int, Case]] = [
+        (i, case)
+        for i, case in enumerate(cases(mutant.stem))
+        if mutant.kernel is None or mutant.kernel in launched_by(mutant.stem, i)
+    ]
+    for i, _ in chosen:
+        prepared(mutant.stem, i)  # by the kernels as they are
+    with _launch.replace_source(mutant.stem, mutant.text):
+        for way in WAYS:
+            for i, case in chosen:
+                try:
+                    with way.active():
+                        check_case(mutant.stem, case, *prepared(mutant.stem, i), cudasim)
+                except cudasim.CompileError:
+                    return "refused"
+                except Exception as error:
+                    return f"killed by {case} ({way}): {' '.join(str(error).split())[:200]}"
+    return "survived"
+
+
+def work(stem: str, every: int, first: int) -> None:
+    """Print number and verdict of the stem's mutants from `first` on; die when one hangs."""
+    for number, mutant in enumerate(mutants(stem)):
+        if number % every == 0 and number >= first:
+            signal.setitimer(signal.ITIMER_REAL, LIMIT)  # kills this process
+            result = verdict(mutant)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            print(f"{number}\t{result}", flush=True)
+
+
+def run(stem: str, every: int = 1) -> Iterator[tuple[Mutant, str]]:
+    """Yield every chosen mutant of a stem with its verdict, computed in processes of their own."""
+    everything = mutants(stem)
+    chosen = list(range(0, len(everything), every))
+    while chosen:
+        command = [sys.executable, "-m", "tests.kernels.mutation", "--work", stem]
+        command += ["--every", str(every), "--first", str(chosen[0])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        for line in done.stdout.splitlines():
+            number, result = line.split("\t", 1)
+            assert int(number) == chosen.pop(0)
+            yield everything[int(number)], result
+        if done.returncode == -signal.SIGALRM:
+            yield everything[chosen.pop(0)], f"killed: did not end within {LIMIT} s"
+        elif done.returncode < 0:
+            yield everything[chosen.pop(0)], f"killed by signal {-done.returncode}"
+        elif done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+
+
+def explained() -> dict[str, str]:
+    """Return the survivors of `survivors.txt` with their reasons: `mutant | reason` a line."""
+    lines = SURVIVORS.read_text(encoding="utf-8").splitlines()
+    parts = (line.rsplit(" | ", 1) for line in lines if line and not line.startswith("#"))
+    return {mutant: reason for mutant, reason in parts}
+
+
+def main() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    parser = argparse.ArgumentParser(description="Plant faults in the CUDA kernels.")
+    parser.add_argument("stems", nargs="*", default=_launch.stems())
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.stems[0], options.every, options.first)
+        return
+    killed = refused = 0
+    survivors = []
+    with ThreadPoolExecutor(2) as pool:
+        for results in pool.map(lambda stem: list(run(stem, options.every)), options.stems):
+            for mutant, result in results:
+                killed += result.startswith("killed")
+                refused += result == "refused"
+                survivors += [mutant] if result == "survived" else []
+                print(f"{mutant}\n    {result}", flush=True)
+    print(f"\n{killed} killed, {len(survivors)} survived, {refused} refused by the compiler")
+    known = explained()
+    for mutant in survivors:
+        print(f"  survived: {mutant} | {known.get(str(mutant), 'NOT EXPLAINED')}")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,99 @@
+"""Every CUDA kernel, rung and dtype against its reference and its Numba twin.
+
+On the simulated device: on both routes, in three thread orders, with too few blocks, and in check
+mode, which must find nothing. On a real GPU, where there is one: with enough blocks and too few.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cache
+
+import numpy as np
+import pytest
+
+from minicnn.backend import array_module, is_available
+from minicnn.kernelcheck import CONFIGURATIONS, cases, check_case, expected_results, run_case
+from minicnn.kernelcheck.case import make_arguments
+from minicnn.kernels import _launch
+from tests import census
+from tests.needs import needs_compiler, needs_nvrtc
+
+DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+TARGETS = {"shim": [needs_compiler], "ptx": [needs_compiler, needs_nvrtc], "cuda": []}
+
+
+def pytest_generate_tests(metafunc):
+    if "target" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("device")
+    if chosen == "cpu":
+        targets = []
+    elif chosen == "cuda":
+        targets = ["cuda"]
+    else:
+        targets = ["shim", "ptx", *(["cuda"] if chosen is None and is_available("cuda") else [])]
+    metafunc.parametrize("target", [pytest.param(t, marks=TARGETS[t]) for t in targets])
+
+
+@cache
+def arguments_and_results(stem, index, name):
+    case = cases(stem)[index]
+    arguments = make_arguments(case, DTYPES[name])
+    return arguments, expected_results(stem, case, arguments)
+
+
+def ways(target):
+    """Yield the ways in which a case must give its results: name, build, context.
+
+    Check mode is another build of the kernel, in which the compiler rounds products elsewhere.
+    """
+    if target == "cuda":
+        yield "as many blocks as it takes", "", nullcontext()
+        yield "at most 2 blocks", "", _launch.limit_blocks(2)
+    for way in CONFIGURATIONS:
+        if way.route == target:
+            yield str(way), way.mode, way.active()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "stem, index",
+    [
+        pytest.param(stem, i, id=f"{stem}: {case}")
+        for stem in _launch.stems()
+        for i, case in enumerate(cases(stem))
+    ],
+)
+def test_kernel_equals_its_reference_and_its_twin(stem, index, dtype, target):
+    case = cases(stem)[index]
+    arguments, expected = arguments_and_results(stem, index, dtype)
+    xp = array_module("cuda" if target == "cuda" else "cuda:sim")
+    before = {}
+    for name, build, context in ways(target):
+        with context, _launch.record() as launches:
+            try:
+                results = check_case(stem, case, arguments, expected, xp)
+            except Exception as error:
+                raise AssertionError(f"{name}: {error}") from error
+        # No kernel adds in the order in which threads arrive: no order and no number of blocks may
+        # change a bit.
+        bits = [array.tobytes() for array in results]
+        assert bits == before.setdefault(build, bits), f"{name}: other bits than the first run's"
+        census.count(target, (f"{launch.stem}: {launch.kernel}" for launch in launches))
+
+
+@needs_compiler
+@pytest.mark.parametrize("stem", _launch.stems())
+def test_every_kernel_is_launched_by_a_case_in_both_dtypes(stem):
+    launched = set()
+    xp = array_module("cuda:sim")
+    for case in cases(stem):
+        for dtype in DTYPES.values():
+            with _launch.record() as launches:
+                run_case(stem, case, make_arguments(case, dtype), xp)
+            launched |= {launch.kernel for launch in launches if launch.stem == stem}
+    for signature in _launch.signatures(stem).values():
+        for c_name in DTYPES if signature.template else [""]:
+            prefix = f"{signature.name}<{c_name}" if c_name else signature.name
+            assert any(kernel.startswith(prefix) for kernel in launched), f"{prefix} never ran"

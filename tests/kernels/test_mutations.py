@@ -1,0 +1,76 @@
+"""The cases notice a fault planted in a kernel: at least 95 % of all mutants are killed."""
+
+from __future__ import annotations
+
+import pytest
+
+from minicnn.kernels import _launch
+from tests.kernels import mutation
+from tests.needs import needs_compiler
+
+pytestmark = needs_compiler
+
+
+def unexplained(results) -> list[str]:
+    known = mutation.explained()
+    return [str(m) for m, verdict in results if verdict == "survived" and str(m) not in known]
+
+
+def test_changes_are_made_where_they_should():
+    kinds = {
+        "x[i] = y[j + 1] < 3;": {"x[i + 1] = y[j + 1] < 3;", "x[i] = y[j + 1 + 1] < 3;",
+                                 "x[i] = y[j + 1] <= 3;"},
+        "if (y >= 0) __syncthreads();": {"if (y >= -1) __syncthreads();", "if (y >= 0) ;"},
+        "atomicAdd(&x[0], v * 2);": {"x[0] += v * 2;", "atomicAdd(&x[0 + 1], v * 2);"},
+        "atomicMax(x + 1, v);": {"*(x + 1) = max(*(x + 1), v);"},
+        "    __shared__ T tile[16][17];": set(),
+        "    float sums[4][4];": set(),
+        "    const T* row = a + n;": set(),
+        "template <typename T, int N>": set(),
+        "f<float, 3>(x);": set(),
+        "x = y <= 2;": set(),
+    }  # fmt: skip
+    for code, wanted in kinds.items():
+        changes = mutation._changes(code)
+        assert {code[:start] + new + code[end:] for start, end, _, new in changes} == wanted
+
+
+def test_a_mutant_knows_its_kernel_and_its_line():
+    mutants = mutation.mutants("activation")
+    lines = (_launch.FOLDER / "activation.cu").read_text(encoding="utf-8").splitlines()
+    for mutant in mutants:
+        assert lines[mutant.line - 1] == mutant.before
+        above = "\n".join(lines[: mutant.line])
+        assert f" {mutant.kernel}(" in above[above.rindex("__global__") :]
+    assert {m.kernel for m in mutants} == set(_launch.signatures("activation"))
+
+
+def test_a_known_fault_is_killed_and_an_equivalent_program_survives():
+    bound = next(m for m in mutation.mutants("activation") if m.kind == "bound")
+    verdict = mutation.verdict(bound)
+    assert verdict.startswith("killed by relu_forward one element")
+    assert "out-of-bounds" in verdict
+    same = _launch.source("activation").replace("T(0) : input[i]", "T(0) : input[i + 0]", 1)
+    harmless = mutation.Mutant("activation", "relu_forward_cuda", "", 0, "", "", "", same)
+    assert mutation.verdict(harmless) == "survived"
+
+
+@pytest.mark.parametrize("stem", _launch.stems())
+def test_a_sample_is_killed(stem):
+    results = list(mutation.run(stem, every=20))
+    assert results
+    assert not unexplained(results)
+
+
+@pytest.mark.slow
+def test_at_least_95_percent_are_killed():
+    results = [result for stem in _launch.stems() for result in mutation.run(stem)]
+    verdicts = [verdict for _, verdict in results if verdict != "refused"]
+    killed = sum(verdict.startswith("killed") for verdict in verdicts)
+    assert not unexplained(results)
+    assert killed >= 0.95 * len(verdicts), f"{killed} of {len(verdicts)} killed"
+
+
+def test_every_explanation_is_of_a_mutant_that_exists():
+    everything = {str(mutant) for stem in _launch.stems() for mutant in mutation.mutants(stem)}
+    assert set(mutation.explained()) <= everything
