@@ -156,7 +156,7 @@ def _cast(
     values = iter(args)
     cells = []
     for parameter in signature.parameters:
-        value = total if parameter.name == "total" else next(values)
+        value: Any = total if parameter.name == "total" else next(values)
         scalar = dtype.type if parameter.ctype == "T" else SCALARS[parameter.ctype]
         if not parameter.pointer:
             cells.append(_number(signature.name, parameter, value, scalar))

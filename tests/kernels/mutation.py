@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,8 @@ def launched_by(stem: str, index: int) -> frozenset[str]:
 
 
 @cache
-def prepared(stem: str, index: int):
+def prepared(stem: str, index: int) -> tuple[tuple[Any, ...], Any]:
+    """Return a case's arguments and the results that they must give."""
     case = cases(stem)[index]
     arguments = make_arguments(case, FLOAT32)
     return arguments, expected_results(stem, case, arguments)
@@ -177,7 +179,8 @@ def verdict(mutant: Mutant) -> str:
             for i, case in chosen:
                 try:
                     with way.active():
-                        check_case(mutant.stem, case, *prepared(mutant.stem, i), cudasim)
+                        arguments, expected = prepared(mutant.stem, i)
+                        check_case(mutant.stem, case, arguments, expected, cudasim)
                 except cudasim.CompileError:
                     return "refused"
                 except Exception as error:

@@ -11,7 +11,8 @@ from tests.needs import needs_compiler
 pytestmark = needs_compiler
 
 
-def unexplained(results) -> list[str]:
+def unexplained(results: list[tuple[mutation.Mutant, str]]) -> list[str]:
+    """Return the survivors that `survivors.txt` does not explain."""
     known = mutation.explained()
     return [str(m) for m, verdict in results if verdict == "survived" and str(m) not in known]
 
