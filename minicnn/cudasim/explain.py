@@ -110,6 +110,8 @@ def _explain(raw: RawFinding, launched: Launched, lines: dict[int, int]) -> Find
 
     text = [f"{kind}: {what}"]
     at = f"{file}:{number}" if file else "an unknown line"
+    if not file and not block:
+        at = "some line; it was noticed when the launch had ended"
     who = f" by block {block}, thread {thread}" if block else ""
     text.append(f"  at {at}{who}")
     if line:

@@ -6,12 +6,12 @@ from minicnn.cudasim.library import runtime
 
 
 def allocate(nbytes: int, initialised: bool) -> int:
-    """Return the address of a new block, aligned to 16 bytes and filled with 0xFF.
+    """Return the address of a new block, aligned to 16 bytes.
 
     Args:
         nbytes: its size; 0 is allowed.
-        initialised: whether the caller is about to write all of it. Check mode reports kernels that
-            read bytes which nobody has written.
+        initialised: whether the caller is about to write all of it. If not, every byte is 0xFF, and
+            check mode reports kernels that read what nobody has written.
 
     Raises:
         MemoryError: the arena is full.

@@ -510,6 +510,15 @@ def test_fast_mode_catches_an_overrun() -> None:
     assert "element 64 of 64 float" in found.message
 
 
+@pytest.mark.parametrize("index", [-1, 5, 6])
+def test_fast_mode_notices_a_write_just_outside(index: int) -> None:
+    """Five floats end 12 bytes before the guard page; these bytes are looked at afterwards."""
+    text = HEAD + "(const float* x, float* a, int i) { a[i] = x[0]; }"
+    (found,) = findings(text, 1, 1, [zeros(5), zeros(5), np.int32(index)], mode="fast")
+    assert (found.kind, found.array) == ("memory fault", "a")
+    assert f"element {index} of 5 float" in found.message
+
+
 def test_fast_mode_catches_use_after_free() -> None:
     array = zeros(64)
     address = array.data.ptr

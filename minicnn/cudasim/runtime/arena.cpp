@@ -25,9 +25,12 @@ static std::map<size_t, std::deque<Span>> freed;  // by size, the oldest first
 static size_t resident_bytes;                     // of freed spans
 
 constexpr size_t GUARD = 4 * PAGE;
-constexpr size_t QUARANTINE = 64;            // freed spans of a size before the first is used again
-constexpr size_t KEPT_BYTES = 256ull << 20;  // memory that freed spans may go on holding
+constexpr size_t KEPT_BYTES = 256 << 20;  // memory that freed spans may go on holding
 constexpr size_t ALIGNMENT = 16;  // what a float4 needs; 256, as on a GPU, would hide overruns
+
+// How many freed spans of a size must lie idle before the first is used again: many small ones, so
+// that use after free is found, but few large ones, since a fresh page costs more than a used one.
+static size_t quarantine(size_t bytes) { return std::clamp<size_t>((16 << 20) / bytes, 2, 64); }
 
 static void* reserve(size_t bytes, int protection) {
     void* memory =
@@ -59,7 +62,7 @@ static size_t span_size(size_t bytes) {
 static char* take_span(size_t bytes) {
     auto found = freed.find(bytes);
     bool full = top + bytes + GUARD > reserved;
-    if (found != freed.end() && found->second.size() > (full ? 0 : QUARANTINE)) {
+    if (found != freed.end() && found->second.size() > (full ? 0 : quarantine(bytes))) {
         Span span = found->second.front();
         found->second.pop_front();
         if (span.resident) resident_bytes -= bytes;
@@ -121,7 +124,6 @@ EXPORTED void* cudasim_allocate(size_t bytes, int initialised) {
     size_t size = arena::span_size(bytes);
     char* span = arena::take_span(size);
     if (!span || mprotect(span, size, PROT_READ | PROT_WRITE)) return nullptr;
-    memset(span, 0xFF, size);
 
     uint32_t number;
     if (arena::unused_numbers.empty()) {
@@ -140,6 +142,12 @@ EXPORTED void* cudasim_allocate(size_t bytes, int initialised) {
     uintptr_t end = reinterpret_cast<uintptr_t>(span + size);
     block.base = reinterpret_cast<char*>((end - bytes) & ~uintptr_t{arena::ALIGNMENT - 1});
     if (bytes == 0) block.base = span;
+    if (initialised) {  // the caller is about to write all that is his
+        memset(span, 0xFF, block.base - span);
+        memset(block.base + bytes, 0xFF, span + size - (block.base + bytes));
+    } else {
+        memset(span, 0xFF, size);
+    }
     size_t first = (span - arena::base) / PAGE;
     std::fill_n(arena::owner + first, size / PAGE, number);
     return block.base;

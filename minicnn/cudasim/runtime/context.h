@@ -1,9 +1,9 @@
 // Switching between stacks: what lets 1,024 GPU threads take turns on one CPU thread.
 //
 // A switch stores the registers that a function call must preserve on the stack it leaves, stores
-// the stack pointer, loads the other one and restores. On x86-64 that is sixteen instructions and
-// about 2 ns; elsewhere, or with CUDASIM_UCONTEXT defined, the C library's swapcontext does the
-// same, twenty times slower because it also asks the kernel to switch signal masks.
+// the stack pointer, loads the other one and restores. On x86-64 that is sixteen instructions;
+// elsewhere, or with CUDASIM_UCONTEXT defined, the C library's swapcontext does the same. A barrier
+// then takes thirty times as long, because swapcontext also asks the system to switch signal masks.
 #pragma once
 #include <stdint.h>
 #include <string.h>

@@ -243,6 +243,33 @@ static void draw_order(Launch& launch) {
     while (greatest_common_divisor(launch.step, launch.blocks) != 1) ++launch.step;
 }
 
+// Without hooks a write just before an array, or into the few bytes between its end and the guard
+// page, goes unnoticed while the kernel runs. It shows afterwards: nobody else writes there.
+static void check_margins(const Launch& launch, uint64_t written_arguments) {
+    for (int i = 0; i < launch.argument_count; ++i) {
+        if (!(written_arguments >> i & 1)) continue;
+        Block* block = arena::find(reinterpret_cast<const char*>(launch.arguments[i]));
+        if (!block || !block->bytes) continue;
+        char* end = block->base + block->bytes;
+        char* last = block->span + block->span_bytes;
+        char* first = std::max(block->span, block->base - 256);
+        auto written = [](char c) { return static_cast<unsigned char>(c) != 0xFF; };
+        char* p = std::find_if(first, block->base, written);
+        if (p == block->base) p = std::find_if(end, last, written);
+        if (p == last) continue;
+        Finding finding;
+        finding.kind = FAULT;
+        finding.access = CUDASIM_WRITE;
+        finding.space = GLOBAL;
+        finding.argument = i;
+        finding.offset = p - block->base;
+        finding.array_bytes = block->bytes;
+        add_finding(finding);
+        memset(first, 0xFF, block->base - first);
+        memset(end, 0xFF, last - end);
+    }
+}
+
 static std::mutex one_at_a_time;
 static Worker* first_worker;
 static uint32_t launches;
@@ -320,5 +347,6 @@ EXPORTED int cudasim_launch(Kernel kernel, const uint64_t* arguments, int argume
         launching::run_blocks(launching::first_worker, launch);
     }
     launching::release_faults();
+    if (mode == FAST && !launch.aborted) launching::check_margins(launch, written_arguments);
     return static_cast<int>(findings::list.size()) | (findings::printed.empty() ? 0 : 1 << 16);
 }

@@ -4,7 +4,7 @@
 // thread that can go on is switched to directly. Stacks are given out lazily: a fibre, a stack with
 // a place to come back to, runs one new thread after the other for as long as none has to wait;
 // only a thread that waits keeps its fibre. A kernel without barriers is therefore a plain loop
-// over function calls, 5 ns a thread.
+// over function calls, a few nanoseconds a thread.
 //
 // Everything a block needs lives in its Worker and nothing here is locked: blocks on other CPU
 // threads have Workers of their own.
