@@ -140,7 +140,8 @@ __global__ void __launch_bounds__(BLOCK) batch_norm_statistics_block_cuda(
             center += apart / seen;
             spread += apart * (value - center);
         }
-#pragma unroll
+// Rolled up: a division a round is long, and in double ptxas spills what would be unrolled.
+#pragma unroll 1
         for (int apart = WARP / 2; apart > 0; apart /= 2) {
             merge(
                 seen, center, spread, __shfl_xor_sync(ALL_LANES, seen, apart),
@@ -156,6 +157,7 @@ __global__ void __launch_bounds__(BLOCK) batch_norm_statistics_block_cuda(
         }
         __syncthreads();
         if (threadIdx.x == 0) {
+#pragma unroll 1
             for (int warp = 1; warp < BLOCK / WARP; ++warp) {
                 merge(seen, center, spread, counts[warp], means[warp], squares[warp]);
             }

@@ -22,7 +22,8 @@ SHAPES = {
     # Blocks have 256 threads: a channel that fills none, one that leaves a remainder.
     "channel longer than a block": (3, 2, 11, 13),
     "more channels than a block": (2, 300, 2),
-    "large": (8, 6, 14, 15),
+    "ragged": (8, 6, 14, 15),
+    "large": (5, 6, 16, 16),
 }
 # Sums in float32 of a few hundred numbers in another order than the reference's.
 SUMS: dict[str, Any] = {"rtol": (2e-6, 1e-14), "atol": (1e-5, 1e-13)}

@@ -20,9 +20,10 @@ SHAPES = {
     "fewer channels than the window": (1, 3, 5),
     "as many channels as the window": (1, 5, 7),
     "more pixels than a block": (1, 6, 17, 19),
+    "ragged": (3, 16, 13, 13),
     "no image": (0, 3, 4),
 }
-LARGE = (3, 16, 13, 13)
+LARGE = (3, 16, 16, 16)
 SIZES = (1, 2, 3, 4, 5, 8)
 POWER: dict[str, Any] = {"rtol": (4e-6, 1e-13), "atol": (4e-6, 1e-13)}
 ALGORITHMS = ("plain", "window")
