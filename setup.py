@@ -33,6 +33,7 @@ setup(
     extras_require={
         "cuda12": ["cupy-cuda12x>=13"],
         "cuda13": ["cupy-cuda13x>=13.6"],
+        "nvrtc": ["nvidia-cuda-nvrtc", "nvidia-cuda-nvdisasm"],
         "test": test,
         "dev": [*test, "build", "mypy>=1.11", "ruff>=0.6"],
     },
@@ -45,7 +46,7 @@ setup(
         "minicnn": ["py.typed", "LICENSE"],
         "minicnn.cudasim": ["runtime/*.cpp", "runtime/*.h"],
         "minicnn.data": ["*.csv.gz"],
-        "minicnn.kernels": ["*.cu", "*.h"],
+        "minicnn.kernels": ["*.cu", "*.h", "*.csv"],
     },
     entry_points={"console_scripts": ["minicnn = minicnn.cli:main"]},
     classifiers=[

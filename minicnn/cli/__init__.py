@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-COMMANDS = ("train", "eval", "predict", "summary", "data", "gradcheck", "cudasim")
+COMMANDS = ("train", "eval", "predict", "summary", "data", "gradcheck", "kernels", "cudasim")
 
 
 class LazyGroup(click.Group):

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,9 @@ def parse_listing(text: str) -> dict[str, Listing]:
 
 
 def _read(text: str) -> Listing:
-    opcodes, labels, branches = [], {}, []
+    opcodes: list[str] = []
+    labels: dict[str, int] = {}
+    branches: list[tuple[int, str]] = []
     for line in text.splitlines():
         if label := _LABEL.match(line):
             labels[label[1]] = len(opcodes)
@@ -117,12 +119,14 @@ def _read(text: str) -> Listing:
         (labels[target], at) for at, target in branches if target in labels and labels[target] < at
     ]
     inner = [loop for loop in loops if not any(_within(other, loop) for other in loops)]
-    # Filling up to a whole line of the instruction cache is not executed.
-    code = tuple(opcode for opcode in opcodes if opcode != "NOP")
     return Listing(
-        Instructions(code),
-        tuple(Instructions(tuple(opcodes[first : last + 1])) for first, last in inner),
+        _working(opcodes), tuple(_working(opcodes[first : last + 1]) for first, last in inner)
     )
+
+
+def _working(opcodes: Sequence[str]) -> Instructions:
+    # NOP fills the last line of the instruction cache, or the wait for a unit that is busy.
+    return Instructions(tuple(opcode for opcode in opcodes if opcode != "NOP"))
 
 
 def _within(inner: tuple[int, int], outer: tuple[int, int]) -> bool:

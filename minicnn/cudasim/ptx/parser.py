@@ -270,7 +270,7 @@ def split(text: str) -> list[str]:
 
 
 def _register_names(text: str) -> list[str]:
-    names = []
+    names: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"(%?[\w$]+)(?:<(\d+)>)?", part.strip())
         if match is None:
