@@ -1,12 +1,12 @@
 // The register tile: the arithmetic that the matrix product and the convolutions share.
 //
 // A block of 16 x 16 threads computes a tile of C, 16 * ROWS rows by 128 columns, each thread
-// ROWS x 8 outputs that stay in its registers while k runs. k advances by slabs of 8 steps:
+// ROWS x 8 outputs that stay in its registers while k runs. k advances by slabs of 16 steps:
 //
 //     shared memory <- registers     the slab of A and the slab of B that were loaded before
 //     barrier
-//     registers <- global memory     the next slab: these loads are under way during the arithmetic
-//     8 times                        ROWS numbers of A and 8 of B, shared memory -> registers,
+//     registers <- global memory     the next slabs: these loads are under way during the arithmetic
+//     16 times                       ROWS numbers of A and 8 of B, shared memory -> registers,
 //                                    then ROWS * 8 multiply-adds
 //     barrier
 //
@@ -14,19 +14,19 @@
 // from shared memory, and the loads outnumber the arithmetic two to one. With 8 x 8 outputs, 16
 // numbers feed 64 multiply-adds, and as four of them come in one load, there are 4 loads for 64.
 // Why a tile for each block. Each number of A is read from global memory once for 128 columns of C,
-// each number of B once for 16 * ROWS rows: the traffic of a product without tiles divided by about
-// 100. A C with few rows takes few ROWS, or most of the tile would be computed for nothing.
+// each number of B once for 16 * ROWS rows.
+// A C with few rows takes few ROWS, or most of the tile would be computed for nothing.
 //
 // Bank conflicts. Shared memory has 32 banks of 4 bytes, and a load of 16 bytes a thread is served
 // 8 threads at a time. Eight neighbouring outputs a thread would put these 8 loads 32 bytes apart,
 // two in each bank; so a thread's 8 columns are groups of 16 bytes, and between them lie the groups
-// of the 15 others. Slabs lie with k outside, and PAD makes the rows of a slab start 4 banks apart:
-// 8 steps of k for the same row, which is what 8 threads store that read along k, fall into 8
-// different groups of 4 banks.
+// of the 15 others. Slabs lie with k outside, so that a step of k is read along memory. Threads that
+// have loaded along k store across: PAD makes the steps start 4 banks apart, so that of 16 such
+// threads only two meet in a bank. Without it all 16 would.
 
 constexpr int THREADS = 256;
 constexpr int SIDE = 16;  // the threads stand in a square
-constexpr int SLAB = 8;
+constexpr int SLAB = 16;
 constexpr int COLUMNS = 8;
 constexpr int TILE_COLUMNS = 128;
 constexpr int PAD = 4;
@@ -95,7 +95,21 @@ struct MatrixSlab {
     static constexpr int PACKS = EXTENT * SLAB / WIDE;
     static constexpr int LOADS = (PACKS + THREADS - 1) / THREADS;
 
+    const T* matrix;
+    int stride;
+    int first[LOADS];  // of each pack's line, its number at k = 0
     Pack<T, WIDE> held[LOADS];
+
+    __device__ __forceinline__ MatrixSlab(
+        const T* __restrict__ matrix, int stride, int first_line, int lines
+    )
+        : matrix(matrix), stride(stride) {
+#pragma unroll
+        for (int i = 0; i < LOADS; ++i) {
+            const int l = min(first_line + line(i), lines - (ALONG_K ? 1 : WIDE));
+            first[i] = ALONG_K ? l * stride : l;
+        }
+    }
 
     static __device__ __forceinline__ int line(int load) {
         const int pack = threadIdx.x + load * THREADS;
@@ -111,15 +125,13 @@ struct MatrixSlab {
         return PACKS % THREADS == 0 || threadIdx.x + load * THREADS < PACKS;
     }
 
-    __device__ __forceinline__ void load(
-        const T* __restrict__ matrix, int stride, int first, int lines, int k, int depth
-    ) {
+    __device__ __forceinline__ void load(int k, int depth) {
 #pragma unroll
         for (int i = 0; i < LOADS; ++i) {
             held[i] = Pack<T, WIDE>();
-            const int l = min(first + line(i), lines - (ALONG_K ? 1 : WIDE)), s = k + step(i);
+            const int s = k + step(i);
             if (needed(i) && s < depth) {
-                const int from = ALONG_K ? l * stride + s : s * stride + l;
+                const int from = first[i] + (ALONG_K ? s : s * stride);
                 held[i] = *reinterpret_cast<const Pack<T, WIDE>*>(matrix + from);
             }
         }

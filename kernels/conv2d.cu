@@ -43,6 +43,7 @@
 // 2 N C_out / groups * C * kernel_h * kernel_w * out_h * out_w flops each.
 
 #include "_tile.h"
+#include "_unfold.h"
 #include "_window.h"
 
 template <typename T>
@@ -180,115 +181,11 @@ __global__ void channels_first_cuda(
     }
 }
 
-// What follows are the tiled rungs.
-
-constexpr int LANES = 32;
-constexpr int UNFOLDED = 4;  // numbers of a slab of the unfolded image a thread: 8 * 128 / 256
-constexpr int FAR = 1 << 28;  // so far above the image that no tap reaches it
-
-// A number written with digits: (high * middles + middle) * lows + low.
-struct Digits {
-    int high, middle, low;
-};
-
-__device__ __forceinline__ Digits digits(int number, int middles, int lows) {
-    return {number / lows / middles, number / lows % middles, number % lows};
-}
-
-__device__ __forceinline__ void advance(Digits& number, const Digits& by, int middles, int lows) {
-    number.low += by.low;
-    const bool low_carry = number.low >= lows;
-    number.low -= low_carry ? lows : 0;
-    number.middle += by.middle + low_carry;
-    const bool middle_carry = number.middle >= middles;
-    number.middle -= middle_carry ? middles : 0;
-    number.high += by.high + middle_carry;
-}
-
-// A place in an image, and the distance from one place to another. The pointer saves an addition for
-// each number gathered; it may lie outside the image, where nothing is read through it.
-template <typename T>
-struct Place {
-    const T* at;
-    int y, x;
-};
-
-struct Distance {
-    int offset, y, x;
-};
-
-// One slab of an unfolded image on its way to shared memory. A thread has four numbers of one step
-// of k, in columns of the tile that are 32 apart.
-template <typename T>
-struct UnfoldedSlab {
-    T held[UNFOLDED];
-
-    __device__ __forceinline__ void load(
-        int height, int width, const Distance& distance, const Place<T> (&columns)[UNFOLDED]
-    ) {
-#pragma unroll
-        for (int j = 0; j < UNFOLDED; ++j) {
-            const int y = columns[j].y + distance.y, x = columns[j].x + distance.x;
-            const bool inside = unsigned(y) < unsigned(height) && unsigned(x) < unsigned(width);
-            held[j] = inside ? __ldg(columns[j].at + distance.offset) : T(0);
-        }
-    }
-
-    __device__ __forceinline__ void store(
-        T (&slab)[SLAB][TILE_COLUMNS + PAD], int step, int column
-    ) const {
-#pragma unroll
-        for (int j = 0; j < UNFOLDED; ++j) {
-            slab[step][column + j * LANES] = held[j];
-        }
-    }
-};
-
-// One slab of A where k does not run along memory: a thread has one step of k in rows of the tile
-// that are 32 apart.
-template <typename T, int EXTENT>
-struct StridedSlab {
-    static constexpr int APART = THREADS / SLAB;
-    static constexpr int LOADS = (EXTENT + APART - 1) / APART;
-
-    const T* lines[LOADS];
-    T held[LOADS];
-
-    // The rows of the tile lie in memory `stride` apart; one beyond the last, whose outputs are not
-    // stored, reads the last.
-    __device__ __forceinline__ StridedSlab(
-        const T* __restrict__ matrix, int stride, int first, int rows
-    ) {
-#pragma unroll
-        for (int i = 0; i < LOADS; ++i) {
-            lines[i] = matrix + min(first + line(i), rows - 1) * stride;
-        }
-    }
-
-    static __device__ __forceinline__ int line(int i) {
-        return threadIdx.x / SLAB + i * APART;
-    }
-
-    __device__ __forceinline__ void load(int offset, bool inside) {
-#pragma unroll
-        for (int i = 0; i < LOADS; ++i) {
-            held[i] = inside ? __ldg(lines[i] + offset) : T(0);
-        }
-    }
-
-    __device__ __forceinline__ void store(T (&slab)[SLAB][EXTENT + PAD]) const {
-#pragma unroll
-        for (int i = 0; i < LOADS; ++i) {
-            if (EXTENT % APART == 0 || line(i) < EXTENT) {
-                slab[threadIdx.x % SLAB][line(i)] = held[i];
-            }
-        }
-    }
-};
+// What follows are the tiled rungs. `_unfold.h` has what brings their operands to shared memory.
 
 // A block takes one tile of one group after the other: 16 * ROWS output channels at 128 positions.
 // Neighbouring lanes gather for neighbouring positions, each warp for one step of k.
-template <typename T, int ROWS, int WEIGHT_WIDE, int OUTPUT_WIDE>
+template <typename T, int ROWS, int OUTPUT_WIDE>
 __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
     const T* __restrict__ input, const T* __restrict__ weight, const T* __restrict__ bias,
     int batch, int channels, int height, int width, int out_channels, int kernel_h, int kernel_w,
@@ -303,7 +200,7 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
     const int positions = batch * out_h * out_w, depth = group_channels * kernel_h * kernel_w;
     const int tiles_down = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int tiles_across = (positions + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    const Digits slab_of_taps = digits(SLAB, kernel_h, kernel_w);
+    const Digits strip_of_taps = digits(WARPS, kernel_h, kernel_w);
     for (int tile = blockIdx.x; tile < total; tile += gridDim.x) {
         const int m = tile % tiles_down * TILE_ROWS;
         const int first = tile / tiles_down % tiles_across * TILE_COLUMNS;
@@ -311,14 +208,14 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
         const T* image = input + group * group_channels * height * width;
         const T* filters = weight + group * rows * depth;
 
-        Place<T> corners[UNFOLDED];
+        UnfoldedSlab<T, SLAB / WARPS> b_next;
 #pragma unroll
-        for (int j = 0; j < UNFOLDED; ++j) {
-            const int position = first + lane + j * LANES;
+        for (int j = 0; j < b_next.COUNT; ++j) {
+            const int position = first + lane + j * b_next.APART;
             const Digits at = digits(position, out_h, out_w);
             const int y = at.middle * stride_h - padding_h, x = at.low * stride_w - padding_w;
-            corners[j] = {image + at.high * channels * height * width + y * width + x, y, x};
-            corners[j].y = position < positions ? y : -FAR;
+            const int offset = at.high * channels * height * width + y * width + x;
+            b_next.place(j, image, {offset, position < positions ? y : -FAR, x});
         }
         Digits tap = digits(warp, kernel_h, kernel_w);
         const auto distance = [&] {
@@ -327,10 +224,17 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
             return Distance{(tap.high * height + y) * width + x, inside ? y : -FAR, x};
         };
 
-        MatrixSlab<T, TILE_ROWS, WEIGHT_WIDE, true> a_next;
-        UnfoldedSlab<T> b_next;
-        a_next.load(filters, depth, m, rows, 0, depth);
-        b_next.load(height, width, distance(), corners);
+        StridedSlab<T, ROWS> a_next(filters, depth, m, rows);
+        const auto load = [&](int k) {
+            const int own = k + threadIdx.x % SLAB;
+            a_next.load(own, own < depth);
+#pragma unroll
+            for (int strip = 0; strip < SLAB / WARPS; ++strip) {
+                b_next.load(strip, height, width, distance());
+                advance(tap, strip_of_taps, kernel_h, kernel_w);
+            }
+        };
+        load(0);
         T sum[ROWS][COLUMNS];
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
@@ -345,9 +249,7 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
             a_next.store(a_slab);
             b_next.store(b_slab, warp, lane);
             __syncthreads();
-            advance(tap, slab_of_taps, kernel_h, kernel_w);
-            a_next.load(filters, depth, m, rows, k + SLAB, depth);
-            b_next.load(height, width, distance(), corners);
+            load(k + SLAB);
             multiply_slabs<T, ROWS>(a_slab, b_slab, sum);
             __syncthreads();  // before the next slabs take the place of these
         }
@@ -363,26 +265,6 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
         }
         store_tile<T, ROWS, OUTPUT_WIDE>(sum, m, rows, plane, offsets, output);
     }
-}
-
-// The taps along an axis that meet the pixels `phase`, `phase` + stride, `phase` + 2 stride, ... :
-// `count` of them, from `first` on. The first meets pixel `phase` in window `window`.
-struct Taps {
-    int count, first, window;
-};
-
-__device__ __forceinline__ Taps taps_of_phase(
-    int phase, int kernel, int stride, int padding, int dilation, int tap_step
-) {
-    int first = 0;
-    while (first < tap_step && (phase + padding - first * dilation) % stride != 0) {
-        ++first;
-    }
-    if (first >= min(tap_step, kernel)) {
-        return {0, 0, 0};
-    }
-    const int count = (kernel - first + tap_step - 1) / tap_step;
-    return {count, first, (phase + padding - first * dilation) / stride};
 }
 
 // A block takes one tile of one phase of one group after the other: 16 * ROWS input channels at 128
@@ -421,23 +303,25 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_data_tiled_cuda(
         const Taps taps_x =
             taps_of_phase(phase_x, kernel_w, stride_w, padding_w, dilation_w, tap_step_w);
         const int depth = group_outputs * taps_y.count * taps_x.count;
-        const Digits slab_of_taps = digits(SLAB, max(taps_y.count, 1), max(taps_x.count, 1));
+        const int taps_h = max(taps_y.count, 1), taps_w = max(taps_x.count, 1);
+        const Digits strip_of_taps = digits(WARPS, taps_h, taps_w);
+        const Digits slab_of_taps = digits(SLAB, taps_h, taps_w);
         const T* image = grad_output + group * group_outputs * out_h * out_w;
         const T* filters = weight + group * group_outputs * rows * filter
             + taps_y.first * kernel_w + taps_x.first;
 
-        Place<T> windows[UNFOLDED];
+        UnfoldedSlab<T, SLAB / WARPS> b_next;
 #pragma unroll
-        for (int j = 0; j < UNFOLDED; ++j) {
-            const int position = first + lane + j * LANES;
+        for (int j = 0; j < b_next.COUNT; ++j) {
+            const int position = first + lane + j * b_next.APART;
             const Digits at = digits(position, phase_h, phase_w);
             const int y = at.middle + taps_y.window, x = at.low + taps_x.window;
-            windows[j] = {image + at.high * out_channels * out_h * out_w + y * out_w + x, y, x};
-            windows[j].y = position < positions ? y : -FAR;
+            const int offset = at.high * out_channels * out_h * out_w + y * out_w + x;
+            b_next.place(j, image, {offset, position < positions ? y : -FAR, x});
         }
         // One for the number of grad_output that the thread loads, one for that of the weight.
-        Digits tap = digits(warp, max(taps_y.count, 1), max(taps_x.count, 1));
-        Digits own = digits(threadIdx.x % SLAB, max(taps_y.count, 1), max(taps_x.count, 1));
+        Digits tap = digits(warp, taps_h, taps_w);
+        Digits own = digits(threadIdx.x % SLAB, taps_h, taps_w);
         const auto distance = [&] {
             const int y = -tap.middle * shift_h, x = -tap.low * shift_w;
             const bool inside = tap.high < group_outputs;
@@ -448,21 +332,25 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_data_tiled_cuda(
                 + own.low * tap_step_w;
         };
 
-        StridedSlab<T, TILE_ROWS> a_next(filters, filter, m, rows);
-        UnfoldedSlab<T> b_next;
+        StridedSlab<T, ROWS> a_next(filters, filter, m, rows);
+        const auto load = [&] {
+            a_next.load(weight_of_tap(), own.high < group_outputs);
+            advance(own, slab_of_taps, taps_h, taps_w);
+#pragma unroll
+            for (int strip = 0; strip < SLAB / WARPS; ++strip) {
+                b_next.load(strip, out_h, out_w, distance());
+                advance(tap, strip_of_taps, taps_h, taps_w);
+            }
+        };
         T sum[ROWS][COLUMNS] = {};
         if (depth > 0) {
-            a_next.load(weight_of_tap(), own.high < group_outputs);
-            b_next.load(out_h, out_w, distance(), windows);
+            load();
         }
         for (int k = 0; k < depth; k += SLAB) {
             a_next.store(a_slab);
             b_next.store(b_slab, warp, lane);
             __syncthreads();
-            advance(tap, slab_of_taps, taps_y.count, taps_x.count);
-            advance(own, slab_of_taps, taps_y.count, taps_x.count);
-            a_next.load(weight_of_tap(), own.high < group_outputs);
-            b_next.load(out_h, out_w, distance(), windows);
+            load();
             multiply_slabs<T, ROWS>(a_slab, b_slab, sum);
             __syncthreads();  // before the next slabs take the place of these
         }
@@ -511,13 +399,14 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_weight_tiled_cuda(
         const T* image = input + group * group_channels * height * width;
         const T* grad = grad_output + group * rows * plane;
 
-        Place<T> taps[UNFOLDED];
+        UnfoldedSlab<T, 1> b_next;
 #pragma unroll
-        for (int j = 0; j < UNFOLDED; ++j) {
-            const int number = first + column + j * LANES;
+        for (int j = 0; j < b_next.COUNT; ++j) {
+            const int number = first + column + j * b_next.APART;
             const Digits at = digits(number, kernel_h, kernel_w);
             const int y = at.middle * dilation_h, x = at.low * dilation_w;
-            taps[j] = {image + (at.high * height + y) * width + x, number < filter ? y : -FAR, x};
+            const int offset = (at.high * height + y) * width + x;
+            b_next.place(j, image, {offset, number < filter ? y : -FAR, x});
         }
         Digits position = digits(k_first + step, out_h, out_w);
         const auto corner = [&](bool inside) {
@@ -530,19 +419,19 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_weight_tiled_cuda(
             return position.high * out_channels * plane + position.middle * out_w + position.low;
         };
 
-        StridedSlab<T, TILE_ROWS> a_next(grad, plane, m, rows);
-        UnfoldedSlab<T> b_next;
-        a_next.load(output(), k_first + step < k_end);
-        b_next.load(height, width, corner(k_first + step < k_end), taps);
+        StridedSlab<T, ROWS> a_next(grad, plane, m, rows);
+        const auto load = [&](int k) {
+            a_next.load(output(), k + step < k_end);
+            b_next.load(0, height, width, corner(k + step < k_end));
+            advance(position, slab_of_positions, out_h, out_w);
+        };
+        load(k_first);
         T sum[ROWS][COLUMNS] = {};
         for (int k = k_first; k < k_end; k += SLAB) {
             a_next.store(a_slab);
             b_next.store(b_slab, step, column);
             __syncthreads();
-            advance(position, slab_of_positions, out_h, out_w);
-            const bool inside = k + SLAB + step < k_end;
-            a_next.load(output(), inside);
-            b_next.load(height, width, corner(inside), taps);
+            load(k + SLAB);
             multiply_slabs<T, ROWS>(a_slab, b_slab, sum);
             __syncthreads();  // before the next slabs take the place of these
         }

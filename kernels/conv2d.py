@@ -173,10 +173,9 @@ def conv2d_forward(
         launch("conv2d", "conv2d_forward_cuda", output.size, *arrays, *sizes, output)
         return output
     thread_rows, tiles = tiles_for(out_channels // groups, batch * out_h * out_w, input.dtype)
-    weight_wide = pack_width(weight, weight.size // out_channels)
     launch(
         "conv2d", "conv2d_forward_tiled_cuda", groups * tiles, *arrays, batch, *sizes, output,
-        per_block=1, template=(thread_rows, weight_wide, pack_width(output, out_h * out_w)),
+        per_block=1, template=(thread_rows, pack_width(output, out_h * out_w)),
     )  # fmt: skip
     return output
 

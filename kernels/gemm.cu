@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(THREADS) gemm_plain_shared_cuda(
 // `c` is (splits, rows, columns). WIDE is 1, or 16 bytes' worth if all rows in memory begin at
 // multiples of 16 bytes and have a multiple of that length.
 template <typename T, int ROWS, int WIDE, int a_transposed, int b_transposed>
-__global__ void __launch_bounds__(THREADS, 1) gemm_tiled_cuda(
+__global__ void __launch_bounds__(THREADS) gemm_tiled_cuda(
     const T* __restrict__ a, const T* __restrict__ b, int rows, int columns, int depth, int total,
     T* __restrict__ c, int splits
 ) {
@@ -90,17 +90,17 @@ __global__ void __launch_bounds__(THREADS, 1) gemm_tiled_cuda(
         const int n = tile / tiles_down % tiles_across * TILE_COLUMNS;
         const int split = tile / (tiles_down * tiles_across);
         const int k_end = min(depth, (split + 1) * part);
-        MatrixSlab<T, TILE_ROWS, WIDE, !a_transposed> a_next;
-        MatrixSlab<T, TILE_COLUMNS, WIDE, b_transposed> b_next;
-        a_next.load(a, a_stride, m, rows, split * part, k_end);
-        b_next.load(b, b_stride, n, columns, split * part, k_end);
+        MatrixSlab<T, TILE_ROWS, WIDE, !a_transposed> a_next(a, a_stride, m, rows);
+        MatrixSlab<T, TILE_COLUMNS, WIDE, b_transposed> b_next(b, b_stride, n, columns);
+        a_next.load(split * part, k_end);
+        b_next.load(split * part, k_end);
         T sum[ROWS][COLUMNS] = {};
         for (int k = split * part; k < k_end; k += SLAB) {
             a_next.store(a_slab);
             b_next.store(b_slab);
             __syncthreads();
-            a_next.load(a, a_stride, m, rows, k + SLAB, k_end);
-            b_next.load(b, b_stride, n, columns, k + SLAB, k_end);
+            a_next.load(k + SLAB, k_end);
+            b_next.load(k + SLAB, k_end);
             multiply_slabs<T, ROWS>(a_slab, b_slab, sum);
             __syncthreads();  // before the next slabs take the place of these
         }

@@ -11,6 +11,7 @@ Rungs, slow to fast, with the idea each adds:
     tiled   a tile of C lives in registers while k runs, so C is touched once in DEPTH steps;
             A and B are first copied ("packed") into panels in the order in which the tile reads
             them; why the tile has the size it has is told in `_vector.py`
+On CUDA devices a rung stands between the two, plain_shared; `gemm.cu` tells what each adds there.
 
     packed A: [k block][panel of ROWS rows][k][row]        read in order, one panel stays in L1
     packed B: [panel of VECTORS * lanes columns][k][column]     a task's panels stay in L2

@@ -10,7 +10,7 @@ from minicnn.kernelcheck.case import Case, Rng
 from minicnn.kernels.im2col import output_size
 
 # Shape of the input, output channels, kernel, and then stride, padding, dilation, groups. Tiles
-# have 16, 32, 64 or 128 channels and 128 positions, slabs a depth of 8.
+# have 16, 32, 64 or 128 channels and 128 positions, slabs a depth of 16.
 Geometry = tuple[Any, ...]
 GEOMETRIES: dict[str, Geometry] = {
     "3x3, padding 1": ((2, 3, 9, 8), 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
@@ -30,8 +30,8 @@ TILES: dict[str, Geometry] = {
     "wide": ((1, 130, 2, 3), 132, (1, 1), (1, 1), (0, 0), (1, 1), 1),
 }
 # 128 rows of the tile and 128 columns, most of them full.
-MAIN: Geometry = ((1, 8, 8, 16), 128, (3, 3), (1, 1), (1, 1), (1, 1), 1)
-MAIN_DATA: Geometry = ((1, 128, 8, 16), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+MAIN: Geometry = ((1, 8, 4, 32), 128, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+MAIN_DATA: Geometry = ((1, 128, 4, 32), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1)
 
 
 def _output_shape(geometry: Geometry) -> tuple[int, ...]:

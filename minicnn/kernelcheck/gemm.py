@@ -11,7 +11,7 @@ from minicnn.kernelcheck.case import Case, Rng
 Maker = Callable[[Rng, np.dtype], tuple[np.ndarray, ...]]
 
 # rows, depth, columns, and which operands are transposed views. Tiles have 16, 32, 64 or 128 rows
-# and 128 columns, slabs a depth of 8; 16 bytes at a time need multiples of 4 floats or 2 doubles.
+# and 128 columns, slabs a depth of 16; 16 bytes at a time need multiples of 4 floats or 2 doubles.
 SHAPES = {
     "one number": (1, 1, 1, ""),
     "edges of every tile": (17, 9, 129, ""),
