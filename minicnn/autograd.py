@@ -133,7 +133,7 @@ class Function:
             for x, needed in zip(inputs, self.needs_grad, strict=True)
         ]
         self._inputs = [
-            (x.shape, x.dtype) if needed else None
+            (x.shape, x.dtype, type(x.data)) if needed else None
             for x, needed in zip(inputs, self.needs_grad, strict=True)
         ]
         self._outputs = [(x.shape, x.dtype) for x in outputs]
@@ -317,16 +317,24 @@ def _visit(
 
 
 def _fit(function: Function, i: int, grad: Tensor) -> Tensor:
-    """Bring a gradient to its input's shape and dtype, or say that it cannot be one."""
+    """Bring a gradient to its input's shape and dtype, or say that it cannot be one.
+
+    On another device it cannot: only `to_device` knows that the values are meant to travel.
+    """
     expected = function._inputs[i]
     assert expected is not None  # this input has an edge, so it was recorded
-    shape, dtype = expected
+    shape, dtype, kind = expected
     if function.broadcasts and grad.shape != shape:
         grad = grad.sum_to(shape)
     if grad.shape != shape:
         raise RuntimeError(
             f"{function.name}: backward returned a gradient of shape {grad.shape} for input {i}, "
             f"expected {shape}"
+        )
+    if type(grad.data) is not kind:
+        raise RuntimeError(
+            f"{function.name}: backward returned a gradient on {grad.device!r} for input {i}, "
+            "expected one on the device of that input"
         )
     return grad if grad.dtype == dtype else grad.to(dtype)
 

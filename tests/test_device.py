@@ -365,6 +365,22 @@ def test_guards_hooks_and_anomalies_are_those_of_the_cpu(device):
         (x - 3).log()
 
 
+class Stray(Function):
+    """Leaves its gradient on the host."""
+
+    def forward(self, a):
+        return a * 1
+
+    def backward(self, grad_output):
+        return grad_output.cpu()
+
+
+def test_a_gradient_on_another_device_is_refused(gpu):
+    x = minicnn.ones(2, device=gpu, requires_grad=True)
+    with pytest.raises(RuntimeError, match="stray: backward returned a gradient on 'cpu' for inp"):
+        Stray.apply(x).sum().backward()
+
+
 def test_a_hook_may_see_tensors_of_two_devices(gpu):
     class Two(nn.Module):
         def forward(self, a, b):

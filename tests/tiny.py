@@ -47,4 +47,5 @@ def make_config(**settings: Any) -> TrainingConfig:
 
 def weights_of(trainer: Trainer) -> dict[str, bytes]:
     """Return the bits of every parameter."""
-    return {name: p.detach().cpu().numpy().tobytes() for name, p in trainer.model.named_parameters()}
+    state = trainer.model.named_parameters()
+    return {name: p.detach().cpu().numpy().tobytes() for name, p in state}
