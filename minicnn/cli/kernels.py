@@ -58,9 +58,15 @@ def report_command(stems: tuple[str, ...], json_path: Path | None, update: bool)
     memory. The report ends with what is worse than kernels/_budgets.csv allows; then the exit code
     is 1. There is no GPU in this and no time.
     """
+    from minicnn import cudasim
+    from minicnn.cudasim import nvrtc, sass
     from minicnn.kernelcheck import budgets, report
 
-    found = report.measure(stems or None)
+    missing = nvrtc.NvrtcNotFoundError, sass.NvdisasmNotFoundError, cudasim.CompilerNotFoundError
+    try:
+        found = report.measure(stems or None)
+    except missing as error:
+        raise click.ClickException(str(error)) from error
     out = console()
     out.print(_resources(found))
     if found.roofline:

@@ -33,7 +33,7 @@ from minicnn.kernels import _launch
 from minicnn.kernels._launch import Launch
 
 ARCHITECTURES = nvrtc.ARCHITECTURES
-DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+DTYPES: dict[str, np.dtype] = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 
 
 @dataclass(frozen=True)
