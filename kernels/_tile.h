@@ -29,7 +29,10 @@ constexpr int SIDE = 16;  // the threads stand in a square
 constexpr int SLAB = 16;
 constexpr int COLUMNS = 8;
 constexpr int TILE_COLUMNS = 128;
-constexpr int PAD = 4;
+
+// 16 bytes' worth of numbers beside every step of a slab.
+template <typename T>
+constexpr int PAD = 16 / sizeof(T);
 
 // COUNT neighbouring numbers, at most 16 bytes, moved by one instruction: float4, double2, ...
 template <typename T, int COUNT>
@@ -68,7 +71,7 @@ __device__ __forceinline__ void read_step(
 // Adds the product of two slabs to the thread's outputs.
 template <typename T, int ROWS>
 __device__ __forceinline__ void multiply_slabs(
-    const T (&a)[SLAB][SIDE * ROWS + PAD], const T (&b)[SLAB][TILE_COLUMNS + PAD],
+    const T (&a)[SLAB][SIDE * ROWS + PAD<T>], const T (&b)[SLAB][TILE_COLUMNS + PAD<T>],
     T (&sum)[ROWS][COLUMNS]
 ) {
 #pragma unroll
@@ -137,7 +140,7 @@ struct MatrixSlab {
         }
     }
 
-    __device__ __forceinline__ void store(T (&slab)[SLAB][EXTENT + PAD]) const {
+    __device__ __forceinline__ void store(T (&slab)[SLAB][EXTENT + PAD<T>]) const {
 #pragma unroll
         for (int i = 0; i < LOADS; ++i) {
             if (!needed(i)) {

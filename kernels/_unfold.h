@@ -72,7 +72,7 @@ struct UnfoldedSlab {
     }
 
     __device__ __forceinline__ void store(
-        T (&slab)[SLAB][TILE_COLUMNS + PAD], int step, int column
+        T (&slab)[SLAB][TILE_COLUMNS + PAD<T>], int step, int column
     ) const {
 #pragma unroll
         for (int strip = 0; strip < STRIPS; ++strip) {
@@ -117,7 +117,7 @@ struct StridedSlab {
         moved = to;
     }
 
-    __device__ __forceinline__ void store(T (&slab)[SLAB][SIDE * ROWS + PAD]) const {
+    __device__ __forceinline__ void store(T (&slab)[SLAB][SIDE * ROWS + PAD<T>]) const {
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
             slab[threadIdx.x % SLAB][line(i)] = held[i];

@@ -193,8 +193,8 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_forward_tiled_cuda(
     int groups, int out_h, int out_w, int total, T* __restrict__ output
 ) {
     constexpr int TILE_ROWS = SIDE * ROWS;
-    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD];
-    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD];
+    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD<T>];
+    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD<T>];
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int group_channels = channels / groups, rows = out_channels / groups;
     const int positions = batch * out_h * out_w, depth = group_channels * kernel_h * kernel_w;
@@ -278,8 +278,8 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_data_tiled_cuda(
     int tap_step_h, int tap_step_w, int total, T* __restrict__ grad_input
 ) {
     constexpr int TILE_ROWS = SIDE * ROWS;
-    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD];
-    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD];
+    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD<T>];
+    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD<T>];
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int rows = channels / groups, group_outputs = out_channels / groups;
     const int filter = kernel_h * kernel_w;
@@ -380,8 +380,8 @@ __global__ void __launch_bounds__(THREADS, 1) conv2d_backward_weight_tiled_cuda(
     int splits, int total, T* __restrict__ grad_weight
 ) {
     constexpr int TILE_ROWS = SIDE * ROWS;
-    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD];
-    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD];
+    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD<T>];
+    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD<T>];
     const int step = threadIdx.x % SLAB, column = threadIdx.x / SLAB;
     const int group_channels = channels / groups, rows = out_channels / groups;
     const int filter = group_channels * kernel_h * kernel_w, plane = out_h * out_w;

@@ -78,8 +78,8 @@ __global__ void __launch_bounds__(THREADS) gemm_tiled_cuda(
     T* __restrict__ c, int splits
 ) {
     constexpr int TILE_ROWS = SIDE * ROWS;
-    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD];
-    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD];
+    __shared__ __align__(16) T a_slab[SLAB][TILE_ROWS + PAD<T>];
+    __shared__ __align__(16) T b_slab[SLAB][TILE_COLUMNS + PAD<T>];
     const int tiles_down = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int tiles_across = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     const int part = (depth + splits * SLAB - 1) / (splits * SLAB) * SLAB;
