@@ -130,10 +130,14 @@ def log_softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
 
 
 def _rows(array: Array, dim: int) -> Array:
-    """Return the array as (outer, classes, inner), without a copy where it lies so."""
-    dim %= array.ndim
-    outer, inner = math.prod(array.shape[:dim]), math.prod(array.shape[dim + 1 :])
-    return contiguous(array).reshape(outer, array.shape[dim], inner)
+    """Return the array as (outer, classes, inner), without a copy where it lies so.
+
+    A number is one class.
+    """
+    shape = array.shape or (1,)
+    dim %= len(shape)
+    outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
+    return contiguous(array).reshape(outer, shape[dim], inner)
 
 
 def _launch_rows(op: str, *arrays: Array) -> None:

@@ -273,6 +273,14 @@ def test_numbers_and_lists_go_where_the_tensor_is(device):
     assert F.nll_loss(x.reshape(1, 2), [1], x).device == device
 
 
+def test_a_number_has_a_dimension_to_reduce(device):
+    x = minicnn.tensor(3.0, device=device)
+    for result in (F.argmax(x, 0), F.argmin(x, -1), *F.max(x, 0)[1:], *F.min(x, 0)[1:]):
+        assert result.device == device and result.shape == () and result.item() == 0
+    assert F.max(x, 0)[0].item() == F.sum(x, 0).item() == F.amax(x, 0).item() == 3
+    assert F.softmax(x, 0).item() == 1 and F.log_softmax(x, -1).item() == 0
+
+
 def test_copies_and_pickles_keep_the_device(device):
     x = minicnn.tensor([1.0, 2.0], device=device, requires_grad=True)
     (x * x).sum().backward()

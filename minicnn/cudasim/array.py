@@ -555,17 +555,17 @@ class ndarray:
     def sum(
         self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
     ) -> Any:
-        return call(np.sum, self, out=out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _reduce(np.sum, self, axis, out=out, dtype=dtype, keepdims=keepdims)
 
     def prod(
         self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
     ) -> Any:
-        return call(np.prod, self, out=out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _reduce(np.prod, self, axis, out=out, dtype=dtype, keepdims=keepdims)
 
     def mean(
         self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
     ) -> Any:
-        return _quiet(np.mean, self, out=out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _quiet(np.mean, self, axis, out=out, dtype=dtype, keepdims=keepdims)
 
     def var(
         self,
@@ -575,7 +575,7 @@ class ndarray:
         ddof: int = 0,
         keepdims: bool = False,
     ) -> Any:
-        return _quiet(np.var, self, out=out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return _quiet(np.var, self, axis, out=out, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def std(
         self,
@@ -585,13 +585,13 @@ class ndarray:
         ddof: int = 0,
         keepdims: bool = False,
     ) -> Any:
-        return _quiet(np.std, self, out=out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return _quiet(np.std, self, axis, out=out, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def max(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return call(np.max, self, out=out, axis=axis, keepdims=keepdims)
+        return _reduce(np.max, self, axis, out=out, keepdims=keepdims)
 
     def min(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return call(np.min, self, out=out, axis=axis, keepdims=keepdims)
+        return _reduce(np.min, self, axis, out=out, keepdims=keepdims)
 
     def argmax(
         self, axis: Any = None, out: Any = None, dtype: Any = None, keepdims: bool = False
@@ -604,10 +604,10 @@ class ndarray:
         return _index_of(np.argmin, self, axis, out, dtype, keepdims)
 
     def all(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return call(np.all, self, out=out, axis=axis, keepdims=keepdims)
+        return _reduce(np.all, self, axis, out=out, keepdims=keepdims)
 
     def any(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return call(np.any, self, out=out, axis=axis, keepdims=keepdims)
+        return _reduce(np.any, self, axis, out=out, keepdims=keepdims)
 
     def cumsum(self, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         return call(np.cumsum, self, out=out, axis=axis, dtype=dtype)
@@ -665,15 +665,22 @@ def _plain_index(slices: Any) -> tuple[Any, bool]:
     return tuple(parts), advanced
 
 
-def _quiet(function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a NumPy function that says by a warning what CuPy says by a NaN alone."""
+def _reduce(function: Any, a: ndarray, axis: Any, **options: Any) -> Any:
+    """Call a reduction. An array without dimensions has an axis 0 for NumPy, but not for CuPy."""
+    if a.ndim == 0 and axis not in (None, ()):
+        raise np.exceptions.AxisError(axis[0] if isinstance(axis, tuple) else axis, 0)
+    return call(function, a, axis=axis, **options)
+
+
+def _quiet(function: Any, a: ndarray, axis: Any, **options: Any) -> Any:
+    """Call a reduction that says by a warning what CuPy says by a NaN alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return call(function, *arguments, **options)
+        return _reduce(function, a, axis, **options)
 
 
 def _index_of(function: Any, a: ndarray, axis: Any, out: Any, dtype: Any, keepdims: bool) -> Any:
-    found = call(function, a, out=out, axis=axis, keepdims=keepdims)
+    found = _reduce(function, a, axis, out=out, keepdims=keepdims)
     return found if dtype is None or out is not None else found.astype(dtype, copy=False)
 
 

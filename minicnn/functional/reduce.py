@@ -170,10 +170,10 @@ def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     array = positional(name, input).data
     _filled_dims(name, input, dim)
     xp = get_array_module(array)
-    if dim is None:
+    if dim is None or not input.ndim:  # CuPy knows no axis 0 of a number
         return Tensor._wrap(getattr(xp, name)(array))
     index = getattr(xp, name)(array, axis=dimension(name, dim, input.ndim))
-    return unsqueeze(Tensor._wrap(index), dim) if keepdim and input.ndim else Tensor._wrap(index)
+    return unsqueeze(Tensor._wrap(index), dim) if keepdim else Tensor._wrap(index)
 
 
 def _select(

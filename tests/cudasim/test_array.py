@@ -218,6 +218,14 @@ def test_scalars_keep_their_weight(x):
         counts += 0.5
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "all", "argmax", "argmin"])
+def test_a_number_has_no_axis(name):
+    number = cudasim.asarray(np.float32(3))
+    assert getattr(number, name)().shape == ()
+    with pytest.raises(np.exceptions.AxisError):
+        getattr(number, name)(axis=0)
+
+
 def test_arithmetic_warns_no_more_than_a_gpu():
     zero = cudasim.zeros(2)
     assert np.isinf((1 / zero).get()).all()
