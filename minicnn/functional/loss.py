@@ -218,8 +218,10 @@ def _hard_targets(
         return reshape(rows, shape)
     if reduction == "sum":
         return sum(rows)
-    total = kernels.cross_entropy_weights(labels, weights, ignore_index, log_probs.dtype).sum()
-    return div(sum(rows), float(total)) if total else sum(rows) * float("nan")
+    # A number of the host at once: each look at one of a GPU's waits for all that it has to do.
+    weighed = kernels.cross_entropy_weights(labels, weights, ignore_index, log_probs.dtype)
+    total = float(weighed.sum())
+    return div(sum(rows), total) if total else sum(rows) * float("nan")
 
 
 def _soft_targets(
