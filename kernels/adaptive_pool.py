@@ -85,6 +85,7 @@ def adaptive_avg_pool2d_forward(input: Array, output_size: Pair) -> Array:
         adaptive_avg_pool2d_forward_cpu(input, output)
     else:
         (height, width), (out_h, out_w) = input.shape[2:], output_size
+        _check_products("adaptive_avg_pool2d_forward", input.shape[2:], output_size)
         arguments = input, height, width, out_h, out_w, output
         if (height // out_h) * (width // out_w) >= 32:
             kernel, per_block = "adaptive_avg_pool2d_forward_warp_cuda", 256 // 32
@@ -116,9 +117,20 @@ def adaptive_max_pool2d_forward(input: Array, output_size: Pair) -> tuple[Array,
     if xp is np:
         adaptive_max_pool2d_forward_cpu(input, output, argmax)
     else:
+        _check_products("adaptive_max_pool2d_forward", input.shape[2:], output_size)
         arguments = input, *input.shape[2:], *output_size, output, argmax
         launch("adaptive_pool", "adaptive_max_pool2d_forward_cuda", output.size, *arguments)
     return output, argmax
+
+
+def _check_products(op: str, sizes: Pair, bins: Pair) -> None:
+    """Raise ValueError where the bins' ends, quotients of products of int, are out of reach."""
+    for axis, size, count in zip(("height", "width"), sizes, bins, strict=True):
+        if size * count + max(size, count) >= 2**31:
+            raise ValueError(
+                f"{op}: {axis} is {size} in {count} bins, expected a product below 2^31 "
+                "on CUDA devices"
+            )
 
 
 @parallel_jit

@@ -105,6 +105,22 @@ def test_bins_of_the_spatial_pyramid(size, bins):
         assert_array_equal(np.flatnonzero(output[0, :, out_y, 0]), np.arange(first, last))
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+def test_what_no_product_of_int_can_tell_is_refused_on_devices(axis, xp):
+    shape, bins = [1, 1, 1, 1], [1, 1]
+    shape[axis], bins[axis - 2] = 50_000, 50_000
+    image = np.arange(50_000, dtype=np.float32).reshape(shape)
+    for pool in (
+        adaptive_pool.adaptive_avg_pool2d_forward,
+        lambda *arguments: adaptive_pool.adaptive_max_pool2d_forward(*arguments)[0],
+    ):
+        if xp is np:
+            assert_array_equal(pool(image, tuple(bins)), image)
+            continue
+        with pytest.raises(ValueError, match="is 50000 in 50000 bins, expected a product below"):
+            pool(xp.asarray(image), tuple(bins))
+
+
 def test_a_device_takes_strided_arrays(xp):
     rng = np.random.default_rng(4)
     input = rng.standard_normal((2, 3, 7, 9)).astype(np.float32)
