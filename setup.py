@@ -31,8 +31,10 @@ setup(
         "safetensors>=0.4.3",
     ],
     extras_require={
-        "cuda12": ["cupy-cuda12x>=13"],
-        "cuda13": ["cupy-cuda13x>=13.6"],
+        # From 14 on CuPy promotes dtypes as NumPy 2 does, from 14.2 on it keeps what it made of
+        # any template on disk; before, each process compiled most kernels anew.
+        "cuda12": ["cupy-cuda12x>=14.2"],
+        "cuda13": ["cupy-cuda13x>=14.2"],
         "nvrtc": ["nvidia-cuda-nvrtc", "nvidia-cuda-nvdisasm"],
         "test": test,
         "dev": [*test, "build", "mypy>=1.11", "ruff>=0.6"],
