@@ -13,7 +13,7 @@ from minicnn.cli._common import SETTINGS, console, debug_option, make_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from minicnn.kernelcheck.report import Report
+    from minicnn.kernelcheck.report import Build, Report
 
 
 @click.group(
@@ -87,24 +87,27 @@ def report_command(stems: tuple[str, ...], json_path: Path | None, update: bool)
 def _resources(report: Report) -> Table:
     architectures = " ".join(f"sm_{arch}" for arch in report.architectures)
     table = make_table(
-        ">kernel", ">registers", ">spills", ">shared", ">occupancy %", ">multiply-adds %",
-        ">coalescing", ">banks",
+        ">kernel", ">registers", ">spills", ">shared", ">occupancy %", ">FMA %", ">coalesced",
+        ">banks",
         title=f"On {architectures}, compiled by NVRTC {report.compiler}",
     )  # fmt: skip
     for kernel in report.kernels:
         builds = kernel.builds
-        shares = [build.multiply_adds for build in builds]
         table.add_row(
-            kernel.name,
+            kernel.name.replace("_cuda<", "<"),
             " ".join(str(build.registers) for build in builds),
             str(max(build.spills for build in builds)),
             str(builds[0].shared + kernel.dynamic_shared),
             " ".join(f"{build.occupancy.share * 100:.0f}" for build in builds),
-            " ".join(f"{share * 100:.0f}" for share in shares if share is not None) or "-",
+            " ".join(map(_share, builds)),
             "-" if kernel.coalescing is None else f"{kernel.coalescing:.2f}",
             "-" if kernel.bank_conflict is None else f"{kernel.bank_conflict}-way",
         )
     return table
+
+
+def _share(build: Build) -> str:
+    return "-" if build.multiply_adds is None else f"{build.multiply_adds * 100:.0f}"
 
 
 def _roofline(report: Report) -> Table:

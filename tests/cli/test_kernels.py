@@ -29,7 +29,7 @@ def test_report_of_one_file(cli, tmp_path):
     code, out, err = cli("kernels", "report", "smooth_l1", "--json", path)
     assert (code, err) == (0, "")
     assert "On sm_75 sm_80 sm_90 sm_100 sm_120, compiled by NVRTC" in out
-    line = next(line for line in out.splitlines() if "smooth_l1_forward_cuda<float>" in line)
+    line = next(line for line in out.splitlines() if "smooth_l1_forward<float>" in line)
     assert line.split()[6:8] == ["0", "0"]  # after five counts of registers: spills, shared memory
     assert out.splitlines()[-1] == "4 kernels, 0 over their budget"
     kept = json.loads(path.read_text())

@@ -280,7 +280,9 @@ def results():
 
 
 @needs_compiler
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    "number", range(len(CASES)), ids=[" ".join(c[0].split())[:60] for c in CASES]
+)
 def test_instruction(number, results):
     _, _, out, wanted = CASES[number]
     got = np.frombuffer(results[number], out)[0]
