@@ -182,6 +182,8 @@ __global__ void channels_first_cuda(
 }
 
 // What follows are the tiled rungs. `_unfold.h` has what brings their operands to shared memory.
+// The 1 in their launch bounds asks for room for one block only, so for all the registers they want:
+// with the 128 a thread that two blocks would leave them, some would spill.
 
 // A block takes one tile of one group after the other: 16 * ROWS output channels at 128 positions.
 // Neighbouring lanes gather for neighbouring positions, each warp for one step of k.
