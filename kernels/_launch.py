@@ -155,11 +155,10 @@ def _cast(
     """Return what the kernel receives: checked arrays, and numbers of the parameters' C types."""
     values = iter(args)
     cells = []
-    for parameter in signature.parameters:
+    for parameter, element in _elements(signature.stem, signature.name, dtype):
         value: Any = total if parameter.name == "total" else next(values)
-        scalar = dtype.type if parameter.ctype == "T" else SCALARS[parameter.ctype]
         if not parameter.pointer:
-            cells.append(_number(signature.name, parameter, value, scalar))
+            cells.append(_number(signature.name, parameter, value, element.type))
             continue
         if not hasattr(value, "flags") or isinstance(value, (np.ndarray, np.generic)):
             kind = type(value).__name__
@@ -171,10 +170,9 @@ def _cast(
                 f"{signature.name}: {parameter.name} has {value.size} elements, "
                 f"expected at most {MAX_ITEMS}: indices are int"
             )
-        if value.dtype != scalar:
+        if value.dtype != element:
             raise TypeError(
-                f"{signature.name}: {parameter.name} has dtype {value.dtype}, "
-                f"expected {np.dtype(scalar)}"
+                f"{signature.name}: {parameter.name} has dtype {value.dtype}, expected {element}"
             )
         if not value.flags.c_contiguous:
             raise ValueError(
@@ -183,6 +181,15 @@ def _cast(
             )
         cells.append(value)
     return tuple(cells)
+
+
+@cache
+def _elements(stem: str, kernel: str, dtype: np.dtype) -> list[tuple[Parameter, np.dtype]]:
+    """Return a kernel's parameters, each with the type of its value or of its elements."""
+    return [
+        (parameter, dtype if parameter.ctype == "T" else np.dtype(SCALARS[parameter.ctype]))
+        for parameter in signatures(stem)[kernel].parameters
+    ]
 
 
 def _number(kernel: str, parameter: Parameter, value: Any, scalar: Any) -> Any:
@@ -305,5 +312,5 @@ def replace_source(stem: str, text: str) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (signatures, constants, _function):
+    for cached in (signatures, constants, _elements, _function):
         cached.cache_clear()
