@@ -33,8 +33,13 @@ setup(
     extras_require={
         # From 14 on CuPy promotes dtypes as NumPy 2 does, from 14.2 on it keeps what it made of
         # any template on disk; before, each process compiled most kernels anew.
-        "cuda12": ["cupy-cuda12x>=14.2"],
-        "cuda13": ["cupy-cuda13x>=14.2"],
+        # CuPy compiles the kernels with NVRTC; of the rest of a CUDA toolkit nothing is used.
+        "cuda12": ["cupy-cuda12x>=14.2", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
+        "cuda13": [
+            "cupy-cuda13x>=14.2",
+            "nvidia-cuda-nvrtc>=13,<14",
+            "nvidia-cuda-runtime>=13,<14",
+        ],
         "nvrtc": ["nvidia-cuda-nvrtc", "nvidia-cuda-nvdisasm"],
         "test": test,
         "dev": [*test, "build", "mypy>=1.11", "ruff>=0.6"],

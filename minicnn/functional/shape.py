@@ -79,7 +79,10 @@ class View(GetItem):
 
 
 class PutItem(Function):
-    """Zeros of `shape` with values added at `index`: the adjoint of indexing."""
+    """Zeros of `shape` with values added at `index`: the adjoint of indexing.
+
+    On a GPU, CuPy adds with atomics: where indices repeat, the last bits depend on the moment.
+    """
 
     def forward(self, values, *, index, shape):
         self.index = index
@@ -105,7 +108,10 @@ class Gather(Function):
 
 
 class Scatter(Function):
-    """Zeros of `shape` with values added at `index` along `dim`: the adjoint of gather."""
+    """Zeros of `shape` with values added at `index` along `dim`: the adjoint of gather.
+
+    On a GPU, CuPy adds with atomics: where indices repeat, the last bits depend on the moment.
+    """
 
     def forward(self, values, *, dim, index, shape):
         self.dim, self.index = dim, index
