@@ -107,8 +107,7 @@ def multiply(operands: Operands, instruction: Instruction) -> str:
     a, b = _sources(operands, instruction, type)
     value = f"{a} * {b}"
     if direction := _rounding(instruction):
-        # A product plus -0 is the product.
-        value = f"ptx::fma_directed({a}, {b}, -{CTYPES[type]}(0), {direction})"
+        value = f"ptx::multiply_directed({a}, {b}, {direction})"
     return _result(operands, instruction, value, type)
 
 

@@ -182,6 +182,32 @@ inline T fma_directed(T a, T b, T c, int direction) {
     return with_rounding<T>(direction, [&] { return std::fma(T(x), T(y), T(z)); });
 }
 
+// The same for floats without a change of the mode, which would slow down the compiler's exp. Two
+// floats have an exact product in double; what its sum with the third loses is known exactly, too.
+inline float fma_directed(float a, float b, float c, int direction) {
+    const double product = double(a) * b, sum = product + c;
+    if (!std::isfinite(sum)) return float(sum);
+    if (sum == 0) {
+        const bool same = std::signbit(product) == std::signbit(c);
+        const bool negative = same ? std::signbit(c) : direction == FE_DOWNWARD;
+        return negative ? -0.0f : 0.0f;
+    }
+    const double of_c = sum - product;
+    const double lost = (product - (sum - of_c)) + (c - of_c);
+    const float nearest = float(sum);
+    const double above = nearest - sum;
+    if (direction == FE_TOWARDZERO) direction = sum < 0 ? FE_UPWARD : FE_DOWNWARD;
+    if (direction == FE_DOWNWARD && above > lost) return nextafterf(nearest, -HUGE_VALF);
+    if (direction == FE_UPWARD && above < lost) return nextafterf(nearest, HUGE_VALF);
+    return nearest;
+}
+
+template <typename T>
+inline T multiply_directed(T a, T b, int direction) {
+    // A zero of the product's sign changes nothing in any direction.
+    return fma_directed(a, b, std::signbit(a) != std::signbit(b) ? -T(0) : T(0), direction);
+}
+
 template <typename T>
 inline T divide_directed(T a, T b, int direction) {
     volatile T x = a, y = b;
