@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,59 @@ OPS = {
 }
 
 
-def _case(op: str, rung: str, label: str, geometry: Geometry, main: bool = False) -> Case:
+# References for the larger arguments of stride 1, dilation 1 and one group, on which plain loops
+# take half a second: one product of matrices, in float64, for each place of the kernel.
+
+
+def _places(kernel: Any, height: int, width: int) -> Iterator[tuple[Any, Any]]:
+    """Yield each place of the kernel with the `height` x `width` pixels that it meets."""
+    for ky, kx in np.ndindex(*kernel):
+        yield (..., ky, kx), (..., slice(ky, ky + height), slice(kx, kx + width))
+
+
+def _pad(image: np.ndarray, padding: Any) -> np.ndarray:
+    pad_y, pad_x = padding
+    return np.pad(image.astype(np.float64), ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
+
+
+def _forward_by_matrices(input, weight, bias, stride, padding, dilation, groups):
+    assert (*stride, *dilation, groups) == (1, 1, 1, 1, 1)
+    padded = _pad(input, padding)
+    height, width = (padded.shape[i] - weight.shape[i] + 1 for i in (2, 3))
+    output = np.zeros((len(input), len(weight), height, width)) + bias[:, None, None]
+    for place, part in _places(weight.shape[2:], height, width):
+        output += np.einsum("oc,nchw->nohw", weight[place], padded[part], optimize=True)
+    return output
+
+
+def _data_by_matrices(grad_output, weight, height, width, stride, padding, dilation, groups):
+    assert (*stride, *dilation, groups) == (1, 1, 1, 1, 1)
+    grads = grad_output.astype(np.float64)
+    padded = _pad(np.zeros((len(grads), weight.shape[1], height, width)), padding)
+    for place, part in _places(weight.shape[2:], *grads.shape[2:]):
+        padded[part] += np.einsum("oc,nohw->nchw", weight[place], grads, optimize=True)
+    return padded[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width]
+
+
+def _weight_by_matrices(input, grad_output, kernel, stride, padding, dilation, groups):
+    assert (*stride, *dilation, groups) == (1, 1, 1, 1, 1)
+    padded, grads = _pad(input, padding), grad_output.astype(np.float64)
+    grad_weight = np.zeros((grads.shape[1], input.shape[1], *kernel))
+    for place, part in _places(kernel, *grads.shape[2:]):
+        grad_weight[place] = np.einsum("nohw,nchw->oc", grads, padded[part], optimize=True)
+    return grad_weight
+
+
+BY_MATRICES: dict[str, Any] = {
+    "conv2d_forward": _forward_by_matrices,
+    "conv2d_backward_data": _data_by_matrices,
+    "conv2d_backward_weight": _weight_by_matrices,
+}
+
+
+def _case(
+    op: str, rung: str, label: str, geometry: Geometry, main: bool = False, large: bool = False
+) -> Case:
     (_, group_channels, kernel_h, kernel_w), output = (
         _weight_shape(geometry),
         _output_shape(geometry),
@@ -88,6 +141,7 @@ def _case(op: str, rung: str, label: str, geometry: Geometry, main: bool = False
         f"{rung}: {label}",
         lambda rng, dtype: OPS[op](geometry, rng, dtype),
         device_options={"algorithm": rung},
+        reference=BY_MATRICES[op] if large else None,
         # Each of `length` additions rounds a sum that grows like its square root.
         atol=(2e-6 + 2e-7 * length, 1e-14 + 4e-16 * length),
         flops=lambda *arguments: 2 * products,
@@ -97,11 +151,13 @@ def _case(op: str, rung: str, label: str, geometry: Geometry, main: bool = False
 
 CASES: list[Case] = []
 for _op in OPS:
-    CASES += [_case(_op, "implicit", label, g) for label, g in (GEOMETRIES | TILES).items()]
+    CASES += [_case(_op, "implicit", label, g) for label, g in GEOMETRIES.items()]
+    CASES += [_case(_op, "implicit", label, g, large=True) for label, g in TILES.items()]
     for _rung in ("direct", "im2col"):
         CASES += [
             _case(_op, _rung, label, GEOMETRIES[label])
             for label in ("3x3, padding 1", "all different", "more stride than kernel", "no image")
         ]
     _main = MAIN_DATA if _op == "conv2d_backward_data" else MAIN
-    CASES += [_case(_op, rung, "main", _main, main=True) for rung in ("direct", "implicit")]
+    for _rung in ("direct", "implicit"):
+        CASES.append(_case(_op, _rung, "main", _main, main=True, large=True))
