@@ -11,7 +11,6 @@ from minicnn.kernelcheck import budgets, listing, report
 from minicnn.kernels import _launch
 from tests.needs import needs_compiler, needs_nvdisasm, needs_nvrtc
 
-
 # The files with the rungs that a GPU spends its time in; compiling all others five times is slow.
 HEAVY = ("batchnorm", "conv2d", "gemm", "softmax")
 
