@@ -11,8 +11,10 @@ A mutant is the text of a `.cu` file with one change:
     atomic    `atomicAdd(&x, v)` becomes `x += v`, and likewise the others
 
 It is killed when a case that runs the kernel no longer gives the right results, when check mode
-finds a fault, or when it does not end within LIMIT seconds. One that the compiler refuses counts
-for nothing. Those that survive are listed with the reason in `survivors.txt`.
+finds a fault, or when it does not end. A launch cannot be interrupted from within, so that mutants
+are tried in a process of their own, which a timer ends after LIMIT seconds of computing; the next
+process goes on behind. A mutant that the compiler refuses counts for nothing. Those that survive
+are listed with the reason in `survivors.txt`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,10 +38,15 @@ from minicnn.kernelcheck import Case, Configuration, cases, check_case, expected
 from minicnn.kernelcheck.case import make_arguments, run_case
 from minicnn.kernels import _launch
 
+# Seconds of the CPU for one mutant: the machine may be busy, and a compiler runs beside it. Ten
+# times as many on the clock, for one that waits.
 LIMIT = 20
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 FLOAT32 = np.dtype(np.float32)
+
+KINDS = ("barrier", "bound", "index", "atomic")
+VERDICTS = ("killed", "survived", "refused")
 
 BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
 LESS = re.compile(r" < (?!=)")
@@ -52,6 +60,7 @@ PLAIN = {"Add": "{0} += {1};", "Max": "{0} = max({0}, {1});", "Min": "{0} = min(
 # short and the threads run backwards or at random.
 WAYS = (
     Configuration("shim", "check", "ascending"),
+    Configuration("shim", "check", "random", 1),
     Configuration("shim", "fast", "descending", 1),
     Configuration("shim", "fast", "random", 2),
 )
@@ -71,10 +80,12 @@ class Mutant:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.kind}: {self.before.strip()} -> {self.after.strip()}"
+        """Return what names the change in `survivors.txt`, wherever its line moves to."""
+        where = f"{self.file} {self.kernel}" if self.kernel else self.file
+        return f"{where} {self.kind}: {self.before.strip()} -> {self.after.strip()}"
 
 
-def mutants(stem: str) -> list[Mutant]:
+def mutants(stem: str, every_header: bool = False) -> list[Mutant]:
     """Return every mutant of `<stem>.cu`, and of the headers that no earlier file includes."""
     text = _launch.source(stem)
     code = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
@@ -83,7 +94,7 @@ def mutants(stem: str) -> list[Mutant]:
     found = []
     for start, end, kind, replacement in sorted(_changes(code)):
         file, line = _place(text, start)
-        if file in earlier:
+        if file in earlier and not every_header:
             continue
         inside = [name for position, name in kernels if position < start]
         in_kernel = inside[-1] if inside and file == f"{stem}.cu" else None
@@ -150,7 +161,7 @@ def launched_by(stem: str, index: int) -> frozenset[str]:
     from minicnn import cudasim
 
     case = cases(stem)[index]
-    with _launch.record() as launches:
+    with _launch.record(run=False) as launches:
         run_case(stem, case, make_arguments(case, FLOAT32), cudasim)
     return frozenset(launch.kernel.split("<")[0] for launch in launches if launch.stem == stem)
 
@@ -164,7 +175,19 @@ def prepared(stem: str, index: int) -> tuple[tuple[Any, ...], Any]:
 
 
 def verdict(mutant: Mutant) -> str:
-    """Return "survived", "refused", or how the mutant was killed."""
+    """Return "survived", "refused", or how the mutant was killed.
+
+    A change in a header is put to the cases of every file that includes it.
+    """
+    result = _verdict(mutant)
+    for stem in _launch.stems():
+        if result == "survived" and stem != mutant.stem and mutant.file in _headers(stem):
+            same = (m for m in mutants(stem, every_header=True) if str(m) == str(mutant))
+            result = _verdict(next(same))
+    return result
+
+
+def _verdict(mutant: Mutant) -> str:
     from minicnn import cudasim
 
     chosen: list[tuple[int, Case]] = [
@@ -172,8 +195,6 @@ def verdict(mutant: Mutant) -> str:
         for i, case in enumerate(cases(mutant.stem))
         if mutant.kernel is None or mutant.kernel in launched_by(mutant.stem, i)
     ]
-    for i, _ in chosen:
-        prepared(mutant.stem, i)  # by the kernels as they are
     with _launch.replace_source(mutant.stem, mutant.text):
         for way in WAYS:
             for i, case in chosen:
@@ -188,32 +209,50 @@ def verdict(mutant: Mutant) -> str:
     return "survived"
 
 
-def work(stem: str, every: int, first: int) -> None:
-    """Print number and verdict of the stem's mutants from `first` on; die when one hangs."""
-    for number, mutant in enumerate(mutants(stem)):
-        if number % every == 0 and number >= first:
-            signal.setitimer(signal.ITIMER_REAL, LIMIT)  # kills this process
+def sample(stems: Sequence[str], every: int) -> list[Mutant]:
+    """Return the first of every `every` mutants of some stems taken together."""
+    return [mutant for stem in stems for mutant in mutants(stem)][::every]
+
+
+def work(chosen: Sequence[Mutant], first: int) -> None:
+    """Print number and verdict of the mutants from `first` on; die at one that does not end."""
+    for number, mutant in enumerate(chosen[first:], first):
+        with timers():
             result = verdict(mutant)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            print(f"{number}\t{result}", flush=True)
+        print(f"{number}\t{result}", flush=True)
 
 
-def run(stem: str, every: int = 1) -> Iterator[tuple[Mutant, str]]:
-    """Yield every chosen mutant of a stem with its verdict, computed in processes of their own."""
-    everything = mutants(stem)
-    chosen = list(range(0, len(everything), every))
-    while chosen:
-        command = [sys.executable, "-m", "tests.kernels.mutation", "--work", stem]
-        command += ["--every", str(every), "--first", str(chosen[0])]
+@contextlib.contextmanager
+def timers() -> Iterator[None]:
+    """End this process, by the signals' default action, if it computes or waits for too long."""
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, 10 * LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def run(stems: Sequence[str], every: int = 1) -> Iterator[tuple[Mutant, str]]:
+    """Yield the chosen mutants with their verdicts, computed in processes of their own."""
+    chosen = sample(stems, every)
+    first = 0
+    while first < len(chosen):
+        command = [sys.executable, "-m", "tests.kernels.mutation", "--work", *stems]
+        command += ["--every", str(every), "--first", str(first)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         for line in done.stdout.splitlines():
             number, result = line.split("\t", 1)
-            assert int(number) == chosen.pop(0)
-            yield everything[int(number)], result
-        if done.returncode == -signal.SIGALRM:
-            yield everything[chosen.pop(0)], f"killed: did not end within {LIMIT} s"
+            assert int(number) == first
+            yield chosen[first], result
+            first += 1
+        if done.returncode in (-signal.SIGPROF, -signal.SIGALRM):
+            yield chosen[first], f"killed: did not end within {LIMIT} s"
+            first += 1
         elif done.returncode < 0:
-            yield everything[chosen.pop(0)], f"killed by signal {-done.returncode}"
+            yield chosen[first], f"killed by signal {-done.returncode}"
+            first += 1
         elif done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
 
@@ -235,21 +274,20 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(options.stems[0], options.every, options.first)
+        work(sample(options.stems, options.every), options.first)
         return
-    killed = refused = 0
-    survivors = []
-    with ThreadPoolExecutor(2) as pool:
-        for results in pool.map(lambda stem: list(run(stem, options.every)), options.stems):
-            for mutant, result in results:
-                killed += result.startswith("killed")
-                refused += result == "refused"
-                survivors += [mutant] if result == "survived" else []
-                print(f"{mutant}\n    {result}", flush=True)
-    print(f"\n{killed} killed, {len(survivors)} survived, {refused} refused by the compiler")
     known = explained()
-    for mutant in survivors:
-        print(f"  survived: {mutant} | {known.get(str(mutant), 'NOT EXPLAINED')}")
+    totals: Counter[tuple[str, str]] = Counter()
+    with ThreadPoolExecutor(2) as pool:
+        for results in pool.map(lambda stem: list(run([stem], options.every)), options.stems):
+            for mutant, result in results:
+                totals[mutant.kind, result.split(maxsplit=1)[0].rstrip(":")] += 1
+                print(f"line {mutant.line} of {mutant}\n    {result}", flush=True)
+                if result == "survived":
+                    print(f"    {known.get(str(mutant), 'NOT EXPLAINED')}", flush=True)
+    print(f"\n{'':8}{''.join(f'{word:>10}' for word in VERDICTS)}")
+    for kind in KINDS:
+        print(f"{kind:8}{''.join(f'{totals[kind, word]:10}' for word in VERDICTS)}")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,5 @@ def test_wrong_arrays_are_named(text):
         _launch.launch("sample", "scale_cuda", 4, *values, template=(7,))
     with pytest.raises(TypeError, match="scale_cuda: got 1 arguments, expected input, seed, flip"):
         _launch.launch("sample", "scale_cuda", 4, values[0])
-    with pytest.raises(
-        ValueError, match="plain_cuda: 2147483647 items, expected at most"
-    ):
+    with pytest.raises(ValueError, match="plain_cuda: 2147483647 items, expected at most"):
         _launch.launch("sample", "plain_cuda", 2**31 - 1, cudasim.zeros(4, np.int32))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import textwrap
+
 import pytest
 
 from minicnn.kernels import _launch
@@ -56,16 +61,32 @@ def test_a_known_fault_is_killed_and_an_equivalent_program_survives():
     assert mutation.verdict(harmless) == "survived"
 
 
-@pytest.mark.parametrize("stem", _launch.stems())
-def test_a_sample_is_killed(stem):
-    results = list(mutation.run(stem, every=20))
-    assert results
+def test_one_that_does_not_end_is_killed():
+    lines = """
+        import dataclasses
+        from tests.kernels import mutation
+        from minicnn.kernels import _launch
+        ends = mutation.mutants("activation")[0]
+        mutation.verdict(ends)
+        mutation.LIMIT = 3
+        loop = _launch.source("activation").replace("output[i] =", "while (total) output[i] =", 1)
+        mutation.work([ends, dataclasses.replace(ends, text=loop), ends], 0)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(lines)]
+    done = subprocess.run(command, cwd=mutation.ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGPROF
+    assert done.stdout.startswith("0\tkilled by") and done.stdout.count("\n") == 1
+
+
+def test_a_sample_is_killed():
+    results = list(mutation.run(_launch.stems(), every=20))
+    assert len(results) > 30
     assert not unexplained(results)
 
 
 @pytest.mark.slow
 def test_at_least_95_percent_are_killed():
-    results = [result for stem in _launch.stems() for result in mutation.run(stem)]
+    results = list(mutation.run(_launch.stems()))
     verdicts = [verdict for _, verdict in results if verdict != "refused"]
     killed = sum(verdict.startswith("killed") for verdict in verdicts)
     assert not unexplained(results)
