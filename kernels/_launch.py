@@ -127,7 +127,7 @@ def launch(
     if not _settings.run:
         return
     device_array = next(cell for cell in cells if not isinstance(cell, np.generic))
-    function = _function(array_module(kernel, device_array), stem, expression, shared_mem)
+    function = fetch(array_module(kernel, device_array), stem, expression, shared_mem)
     function((blocks,), (block,), cells, shared_mem=shared_mem)
 
 
@@ -254,8 +254,8 @@ def stems() -> list[str]:
 
 
 @cache
-def _function(xp: Any, stem: str, expression: str, shared_mem: int) -> Any:
-    """Compile one kernel. CuPy and the simulator keep what they built on disk."""
+def fetch(xp: Any, stem: str, expression: str, shared_mem: int) -> Any:
+    """Return one kernel. CuPy compiles it now, the simulator at a launch; both keep it on disk."""
     module = xp.RawModule(code=source(stem), options=OPTIONS, name_expressions=(expression,))
     function = module.get_function(expression)
     if shared_mem > 48 << 10:  # more than any launch gets without asking
@@ -312,5 +312,5 @@ def replace_source(stem: str, text: str) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (signatures, constants, _elements, _function):
+    for cached in (signatures, constants, _elements, fetch):
         cached.cache_clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 GOOD = 0.9  # of the bytes moved are wanted, or of the cycles needed
 FEW = 100  # elements that are printed one by one
+PRINTED = 10  # lines of a kernel's own that are shown
 
 PLANS = """
     The arguments are written in a comment on top of the file, a line a launch:
@@ -85,12 +88,16 @@ def command() -> None:
 )  # fmt: skip
 def check(file: Path, orders: tuple[str, ...], route: str | None, **given: Any) -> int:
     with _clear_errors():
+        from rich.text import Text
+
         from minicnn.cudasim.checker import ORDERS, check_launch
 
         source, launches = _launches(file, **given)
         screen = console()
         found = 0
         for launch in launches:
+            screen.print(Text(str(launch), "bold"))
+            screen.file.flush()  # seen even if the launch never ends
             report = check_launch(source, launch, orders or ORDERS, route)
             found += len(report.findings)
             _print_report(screen, report)
@@ -114,9 +121,9 @@ def run(file: Path, out: Path | None, route: str | None, **given: Any) -> int:
 
         source, launches = _launches(file, **given)
         for number, launch in enumerate(launches):
+            click.echo(str(launch))
             with settings(mode="fast", route=route):
                 written = execute(source, launch)
-            click.echo(str(launch))
             for name, array in written.items():
                 shown = np.array2string(array, threshold=FEW, precision=6, prefix=f"  {name} = ")
                 click.echo(f"  {name} = {shown}")
@@ -173,29 +180,41 @@ def _launches(
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Turn what is wrong with a file, or with this machine, into an error of the command line."""
+    """Turn what is wrong with a file, or with this machine, into an error of the command line.
+
+    Python hears of Ctrl-C only when a launch returns, and a kernel's loop may be endless: here the
+    system ends the process, as it would end any other program.
+    """
     from minicnn.cudasim.errors import CompileError, CompilerNotFoundError, SimulationError
 
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None
     try:
         yield
     except (CompileError, CompilerNotFoundError, SimulationError, TypeError) as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _print_report(screen: Any, report: LaunchReport) -> None:
     """Print what was found in one launch."""
-    from rich.text import Text
-
-    screen.print(Text(str(report.launch), "bold"))
-    for line in report.printed.splitlines():
-        screen.print(f"  it printed: {line}")
+    printed = report.printed.splitlines()
+    for line in printed[:PRINTED]:
+        screen.print(f"  it printed: {line}", markup=False)
+    if len(printed) > PRINTED:
+        screen.print(f"  ... and {len(printed) - PRINTED:,} lines more")
+    # An order ends at its first fault: what another order says of this one is known only if that
+    # order found nothing at all.
+    silent = set(report.tried) - {order for orders in report.orders for order in orders}
     for finding, orders in zip(report.findings, report.orders, strict=True):
         first, *rest = finding.message.splitlines()
         screen.print()
         _print_indented(screen, first, "bold red")
         for line in rest:
             _print_indented(screen, line, _style(line))
-        if len(orders) < len(report.tried):
+        if silent and len(orders) < len(report.tried):
             _print_indented(screen, f"  Seen only when threads run in {' or '.join(orders)} order.")
     for name, difference in report.differences.items():
         text = f"{name} depends on the order of threads: it differs by up to {difference:.1g}"

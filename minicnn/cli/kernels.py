@@ -62,10 +62,12 @@ def report_command(stems: tuple[str, ...], json_path: Path | None, update: bool)
     from minicnn.cudasim import nvrtc, sass
     from minicnn.kernelcheck import budgets, report
 
-    missing = nvrtc.NvrtcNotFoundError, sass.NvdisasmNotFoundError, cudasim.CompilerNotFoundError
     try:
         found = report.measure(stems or None)
-    except missing as error:
+    except (nvrtc.NvrtcNotFoundError, sass.NvdisasmNotFoundError) as error:
+        both = "pip install 'minicnn[nvrtc]' brings all of NVIDIA's tools that the report needs"
+        raise click.ClickException(f"{error}; {both}") from error
+    except cudasim.CompilerNotFoundError as error:
         raise click.ClickException(str(error)) from error
     out = console()
     out.print(_resources(found))

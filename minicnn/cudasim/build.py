@@ -101,9 +101,23 @@ def build(text: str, flags: Sequence[str], stem: str, libraries: Sequence[str] =
     parts = [text, *flags, *libraries, identity, _cpu(), _headers()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     target = cache_folder() / f"{stem}-{digest}.so"
-    if target.exists():
-        return target
+    with lock(target):
+        if not target.exists():
+            _build(target, path, text, flags, libraries)
+    return target
 
+
+def lock(target: Path) -> threading.Lock:
+    """Return what a thread holds while it builds a file, so that another waits, not builds too."""
+    return _locks.setdefault(target, threading.Lock())
+
+
+_locks: dict[Path, threading.Lock] = {}
+
+
+def _build(
+    target: Path, path: str, text: str, flags: Sequence[str], libraries: Sequence[str]
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     mine = f"{os.getpid()}-{threading.get_ident()}"
     partial = target.with_suffix(f".{mine}.so")
@@ -116,7 +130,6 @@ def build(text: str, flags: Sequence[str], stem: str, libraries: Sequence[str] =
     finally:
         unlinked.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
-    return target
 
 
 def _for_compiler(path: str, flags: Sequence[str]) -> list[str]:

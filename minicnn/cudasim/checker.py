@@ -138,9 +138,11 @@ def check(
         route: see `settings`.
 
     Raises:
-        ValueError: when the kernel or its arguments cannot be made out.
+        ValueError: when the kernel or its arguments cannot be made out, or `orders` is empty.
         CompileError, CompilerNotFoundError: when the text cannot be compiled.
     """
+    if not orders:
+        raise ValueError(f"orders: got none, expected some of {', '.join(ORDERS)}")
     loaded = load(source)
     values = {"grid": grid, "block": block, "shared": shared_mem}
     given = {name: value for name, value in values.items() if value is not None}
@@ -163,8 +165,10 @@ def load(source: str | Path) -> Source:
         raise ValueError(f"{path}: holds no __global__ function")
     host_code = _HOST_CODE.search(re.sub(r"//[^\n]*", "", text))
     if host_code:
+        line = text.count("\n", 0, text.index(host_code.group())) + 1
         raise ValueError(
-            f"{path}: holds host code ({host_code.group()!r}); leave the kernels and their helpers"
+            f"{path}:{line}: holds host code ({host_code.group()!r}); take it out, so that kernels "
+            "and their helpers remain"
         )
     return Source(text, path, tuple(kernels), tuple(read_plans(text)))
 

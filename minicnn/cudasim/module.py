@@ -190,10 +190,10 @@ class Function:
         """The most threads a block may have."""
         return self._ready("shim", False).launch_bound or MAX_THREADS
 
-    def compile(self) -> None:
-        """Compile for the mode and route of the settings."""
+    def compile(self, route: str | None = None, mode: str | None = None) -> None:
+        """Compile for a route and a mode, by default those of the settings."""
         settings = get_settings()
-        self._ready(settings.route, settings.mode != "fast")
+        self._ready(route or settings.route, (mode or settings.mode) != "fast")
 
     def __call__(
         self,

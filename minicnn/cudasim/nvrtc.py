@@ -108,10 +108,11 @@ def compile(
     stamp = [str(library), os.stat(library).st_size] if library.is_absolute() else [str(library)]
     key = json.dumps([source, list(name_expressions), kind, flags, stamp])
     path = build.cache_folder() / f"nvrtc-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    kept = _load(path)
-    if kept is None:
-        kept = _compile(source, name_expressions, kind, flags)
-        _save(path, kept)
+    with build.lock(path):
+        kept = _load(path)
+        if kept is None:
+            kept = _compile(source, name_expressions, kind, flags)
+            _save(path, kept)
     return kept
 
 

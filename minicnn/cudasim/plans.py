@@ -212,7 +212,7 @@ class _Maker:
             self.declaration,
             grid,
             block,
-            int(self.evaluate("shared", shared)),
+            self.integer("shared", shared),
             {p.name: self.made[p.name] for p in self.parameters},
             guessed,
         )
@@ -277,11 +277,11 @@ class _Maker:
             return _OPERATORS[type(node.op)](left, right)
         raise SyntaxError
 
-    def integer(self, name: str, value: Any) -> int:
+    def integer(self, name: str, value: Any, least: int = 0) -> int:
         number = self.evaluate(name, value)
-        if isinstance(number, (int, np.integer)) and number >= 0:
+        if isinstance(number, (int, np.integer)) and number >= least:
             return int(number)
-        raise self.error(f"{name}: got {value!r}, expected a whole number of at least 0")
+        raise self.error(f"{name}: got {value!r}, expected a whole number of at least {least}")
 
     def number(self, parameter: Parameter, value: Any) -> np.generic:
         """Return a scalar argument in its C type."""
@@ -381,7 +381,8 @@ class _Maker:
         parts = parts if isinstance(parts, (list, tuple)) else [parts]
         if not 1 <= len(parts) <= 3:
             raise self.error(f"{name}: got {value!r}, expected one to three numbers")
-        return tuple(self.integer(name, part) for part in parts)
+        # CuPy would take 0 for 1; CUDA itself refuses it.
+        return tuple(self.integer(name, part, least=1) for part in parts)
 
     def one_thread_an_element(self, block: Dims) -> Dims:
         largest = max((math.prod(array.shape) for array in self.arrays()), default=1)

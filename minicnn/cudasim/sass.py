@@ -74,12 +74,11 @@ class Listing:
         return found if found is not None and found.multiply_adds else None
 
 
-def disassemble(cubin: bytes) -> dict[str, Listing]:
-    """Return the listing of each function of a compiled module, by symbol.
+def nvdisasm() -> Path:
+    """Return NVIDIA's disassembler.
 
     Raises:
-        NvdisasmNotFoundError: there is no nvdisasm; the message says what to install.
-        RuntimeError: it does not accept the code.
+        NvdisasmNotFoundError: there is none; the message says what to install.
     """
     tool = toolkit.find_tool("nvdisasm")
     if tool is None:
@@ -87,6 +86,17 @@ def disassemble(cubin: bytes) -> dict[str, Listing]:
             "NVIDIA's disassembler nvdisasm was not found; pip install nvidia-cuda-nvdisasm, "
             "or set CUDA_HOME to a CUDA toolkit (no GPU is needed)"
         )
+    return tool
+
+
+def disassemble(cubin: bytes) -> dict[str, Listing]:
+    """Return the listing of each function of a compiled module, by symbol.
+
+    Raises:
+        NvdisasmNotFoundError: there is no nvdisasm; the message says what to install.
+        RuntimeError: it does not accept the code.
+    """
+    tool = nvdisasm()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)

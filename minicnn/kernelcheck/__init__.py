@@ -7,10 +7,11 @@ reference loops, by Numba and on a CUDA device, real or simulated, and compares.
 mutation run and the report on the kernels all go through these cases.
 """
 
+from minicnn.kernelcheck.ahead import build_ahead, needed_builds
 from minicnn.kernelcheck.case import Case, Mismatch, cases, check_case, expected_results, run_case
 from minicnn.kernelcheck.configuration import CONFIGURATIONS, Configuration
 
 __all__ = [
-    "CONFIGURATIONS", "Case", "Configuration", "Mismatch", "cases", "check_case",
-    "expected_results", "run_case",
+    "CONFIGURATIONS", "Case", "Configuration", "Mismatch", "build_ahead", "cases", "check_case",
+    "expected_results", "needed_builds", "run_case",
 ]  # fmt: skip

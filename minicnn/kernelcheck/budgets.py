@@ -178,8 +178,8 @@ def _worse(now: Budget, row: Budget, same_compiler: bool) -> Iterable[str]:
             for arch, is_now, was in pairs:
                 if is_now < was:
                     yield f"{what} is {is_now}% on sm_{arch}, held to {was}%"
-    if (now.coalescing or 0) < (row.coalescing or 0):
-        yield f"coalescing is {now.coalescing}, held to {row.coalescing}"
+        if (now.coalescing or 0) < (row.coalescing or 0):
+            yield f"coalescing is {now.coalescing}, held to {row.coalescing}"
     if (now.bank_conflict or 0) > (row.bank_conflict or 0):
         yield f"the worst bank conflict is {now.bank_conflict}-way, held to {row.bank_conflict}-way"
 

@@ -153,6 +153,7 @@ def measure(stems: Iterable[str] | None = None) -> Report:
         if stem not in known:
             raise ValueError(f"stem: got {stem!r}, expected some of {', '.join(known)}")
     version = ".".join(map(str, nvrtc.version()))
+    sass.nvdisasm()  # before the long work that would end for want of it
     kernels: list[KernelReport] = []
     roofline: list[RooflineRow] = []
     for stem in chosen:

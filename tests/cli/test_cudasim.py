@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,18 +111,53 @@ def test_profile_tells_two_transposes_apart(cli):
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(cli, arguments, message):
     code, out, err = cli("cudasim", *arguments)
-    assert (code, out) == (2, "")
+    launches = 1 if message == "limit" else 0  # what is wrong shows when the kernel is launched
+    assert (code, len(out.splitlines())) == (2, launches)
     assert err.startswith("minicnn: error: ") and message in err
 
 
 def test_a_text_that_does_not_compile_is_shown_with_its_line(cli, tmp_path):
     file = tmp_path / "my.cu"
     file.write_text("__global__ void k(float* x, int n) {\n    x[0] = nothing;\n}\n")
-    code, out, err = cli("cudasim", "check", file)
-    assert (code, out) == (2, "")
+    code, _, err = cli("cudasim", "check", file)
+    assert code == 2
     assert "my.cu:2" in err and "nothing" in err
 
 
 def test_a_faulty_launch_is_an_error_of_run(cli):
     code, _, err = cli("cudasim", "run", EXAMPLES / "divergent.cu")
     assert code == 2 and "barrier divergence" in err
+
+
+def test_ctrl_c_ends_a_kernel_that_never_ends(tmp_path):
+    file = tmp_path / "endless.cu"
+    file.write_text("__global__ void endless(int* x, int n) { for (int i = 0; i < n;) x[i] += 1; }")
+    command = [sys.executable, "-m", "minicnn", "cudasim", "check", file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("endless grid=")  # it is about to run
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+
+
+def test_of_what_a_kernel_prints_the_first_lines_are_shown(cli, tmp_path):
+    file = tmp_path / "chatty.cu"
+    file.write_text('__global__ void chatty(int n) { printf("[b]thread %d\\n", threadIdx.x); }')
+    code, out, err = cli("cudasim", "check", file, "--grid", "1", "--block", "64")
+    assert (code, err) == (0, "")
+    assert out.count("it printed: [b]thread ") == 10
+    assert "... and 54 lines more" in out
+
+
+def test_an_order_that_stopped_earlier_does_not_make_a_fault_rare(cli, tmp_path):
+    file = tmp_path / "two.cu"
+    file.write_text(
+        "__global__ void two(int* x, int n) {\n"
+        "    if (threadIdx.x < 4) x[n] = 1;\n"
+        "    if (threadIdx.x > 4) x[n + 1] = 1;\n"
+        "}\n"
+    )
+    code, out, err = cli("cudasim", "check", file, "--grid", "1", "--block", "8")
+    assert (code, err) == (1, "")
+    assert "two.cu:2" in out and "two.cu:3" in out
+    assert "Seen only" not in out

@@ -153,7 +153,11 @@ def test_files_that_cannot_be_checked(tmp_path):
         cudasim.check(tmp_path / "none.cu")
     with pytest.raises(ValueError, match="holds no __global__ function"):
         cudasim.check("int f() { return 1; }")
-    with pytest.raises(ValueError, match=re.escape("holds host code ('int main(')")):
+    with pytest.raises(ValueError, match=re.escape("holds host code ('int main('); take it out")):
         cudasim.check(COPY + "int main() { }")
+    with pytest.raises(ValueError, match=r"^kernel\.cu:3: "):
+        cudasim.check("\n__global__ void k() { }\nint main() { }")
+    with pytest.raises(ValueError, match="orders: got none, expected some of ascending"):
+        cudasim.check(COPY, orders=())
     with pytest.raises(cudasim.CompileError, match=r"kernel\.cu:2"):
         cudasim.check("\n__global__ void k(float* x) { x[0] = nothing; }", args={"x": "[1]"})

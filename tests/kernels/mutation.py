@@ -52,7 +52,12 @@ BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
 LESS = re.compile(r" < (?!=)")
 NOT_NEGATIVE = re.compile(r" >= 0\b(?!\.)")
 SUBSCRIPT = re.compile(r"(?<=[\w\])])\[([^\[\]]+)\]")
-DECLARATION = re.compile(r"^\s*(?:const |__shared__ |constexpr |__align__\(\d+\) )*\w+ \w+$")
+# What stands before the size of an array: `const T* at`, `Pack<T, WIDE> held`, `T (&slab)`.
+DECLARATION = re.compile(
+    r"^\s*(?:const |__shared__ |constexpr |__align__\(\d+\) )*"
+    r"(?!return\b)\w+(?:<[^<>]*>)?[ *]+\w+$"
+)
+ARRAY_PARAMETER = re.compile(r"\(&\w+\)(?:\[[^\[\]]*\])*$")
 ATOMIC = re.compile(r"atomic(Add|Max|Min)\(\s*(&?)\s*([^;,]+?),\s*([^;]+)\);")
 PLAIN = {"Add": "{0} += {1};", "Max": "{0} = max({0}, {1});", "Min": "{0} = min({0}, {1});"}
 
@@ -129,7 +134,8 @@ def _changes(code: str) -> Iterator[tuple[int, int, str, str]]:
         yield m.start(), m.end(), "atomic", PLAIN[m[1]].format(place, m[4])
     for m in SUBSCRIPT.finditer(code):
         before = code[code.rfind("\n", 0, m.start()) + 1 : m.start()]
-        if not DECLARATION.match(before.split("[")[0]) and "__shared__" not in before:
+        declares = DECLARATION.match(before.split("[")[0]) or ARRAY_PARAMETER.search(before)
+        if not declares and "__shared__" not in before:
             yield m.start(), m.end(), "index", f"[{m[1]} + 1]"
 
 
@@ -182,7 +188,11 @@ def verdict(mutant: Mutant) -> str:
     result = _verdict(mutant)
     for stem in _launch.stems():
         if result == "survived" and stem != mutant.stem and mutant.file in _headers(stem):
-            same = (m for m in mutants(stem, every_header=True) if str(m) == str(mutant))
+            same = (
+                m
+                for m in mutants(stem, every_header=True)
+                if (m.line, str(m)) == (mutant.line, str(mutant))
+            )
             result = _verdict(next(same))
     return result
 

@@ -136,6 +136,7 @@ def test_what_is_better_passes(table):
 
 def test_another_compiler_may_deal_out_registers_otherwise(table):
     assert found(table, with_builds(registers=40), compiler="13.1") == []
+    assert found(table, kernel(coalescing=0.91), compiler="13.1") == []
     assert found(table, with_builds(multiply_adds=0.79), compiler="13.1") != []
 
 

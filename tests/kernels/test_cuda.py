@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 
 from minicnn.backend import array_module, is_available
-from minicnn.kernelcheck import CONFIGURATIONS, cases, check_case, expected_results, run_case
+from minicnn.kernelcheck import (
+    CONFIGURATIONS,
+    build_ahead,
+    cases,
+    check_case,
+    expected_results,
+    needed_builds,
+    run_case,
+)
 from minicnn.kernelcheck.case import make_arguments
 from minicnn.kernels import _launch
 from tests import census
-from tests.needs import needs_compiler, needs_nvrtc
+from tests.needs import FOUND, needs_compiler, needs_nvrtc
 
 DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 TARGETS = {"shim": [needs_compiler], "ptx": [needs_compiler, needs_nvrtc], "cuda": []}
@@ -34,6 +42,21 @@ def pytest_generate_tests(metafunc):
     else:
         targets = ["shim", "ptx", *(["cuda"] if chosen is None and is_available("cuda") else [])]
     metafunc.parametrize("target", [pytest.param(t, marks=TARGETS[t]) for t in targets])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_ahead(request):
+    """Keep all cores compiling in a first run: the cases need one, and mostly wait."""
+    modes = list(dict.fromkeys(way.mode for way in CONFIGURATIONS))
+    found = {"shim": FOUND["compiler"], "ptx": FOUND["compiler"] and FOUND["nvrtc"]}
+    needed = []
+    for item in request.session.items:
+        asked = item.callspec.params if hasattr(item, "callspec") else {}
+        if item.path == request.path and found.get(asked.get("target"), False):
+            case, dtype = cases(asked["stem"])[asked["index"]], DTYPES[asked["dtype"]]
+            needed += needed_builds(asked["stem"], case, dtype, [asked["target"]], modes)
+    with build_ahead(needed):
+        yield
 
 
 @cache
