@@ -45,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 FLOAT32 = np.dtype(np.float32)
 
+PROCESSES = 2
 KINDS = ("barrier", "bound", "index", "atomic")
 VERDICTS = ("killed", "survived", "refused")
 
@@ -219,16 +220,11 @@ def _verdict(mutant: Mutant) -> str:
     return "survived"
 
 
-def sample(stems: Sequence[str], every: int) -> list[Mutant]:
-    """Return the first of every `every` mutants of some stems taken together."""
-    return [mutant for stem in stems for mutant in mutants(stem)][::every]
-
-
-def work(chosen: Sequence[Mutant], first: int) -> None:
-    """Print number and verdict of the mutants from `first` on; die at one that does not end."""
-    for number, mutant in enumerate(chosen[first:], first):
+def work(everything: Sequence[Mutant], every: int, first: int) -> None:
+    """Print number and verdict of every `every`-th mutant; die at one that does not end."""
+    for number in range(first, len(everything), every):
         with timers():
-            result = verdict(mutant)
+            result = verdict(everything[number])
         print(f"{number}\t{result}", flush=True)
 
 
@@ -244,27 +240,26 @@ def timers() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def run(stems: Sequence[str], every: int = 1) -> Iterator[tuple[Mutant, str]]:
-    """Yield the chosen mutants with their verdicts, computed in processes of their own."""
-    chosen = sample(stems, every)
-    first = 0
-    while first < len(chosen):
+def run(stems: Sequence[str], every: int = 1, first: int = 0) -> Iterator[tuple[Mutant, str]]:
+    """Yield every `every`-th mutant with its verdict, computed in processes of their own."""
+    everything = [mutant for stem in stems for mutant in mutants(stem)]
+    while first < len(everything):
         command = [sys.executable, "-m", "tests.kernels.mutation", "--work", *stems]
         command += ["--every", str(every), "--first", str(first)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        for line in done.stdout.splitlines():
-            number, result = line.split("\t", 1)
-            assert int(number) == first
-            yield chosen[first], result
-            first += 1
-        if done.returncode in (-signal.SIGPROF, -signal.SIGALRM):
-            yield chosen[first], f"killed: did not end within {LIMIT} s"
-            first += 1
-        elif done.returncode < 0:
-            yield chosen[first], f"killed by signal {-done.returncode}"
-            first += 1
-        elif done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                number, result = line.rstrip().split("\t", 1)
+                assert int(number) == first
+                yield everything[first], result
+                first += every
+        if worker.returncode > 0:
+            raise RuntimeError(f"{' '.join(command)} failed")
+        if worker.returncode < 0:
+            ended = worker.returncode in (-signal.SIGPROF, -signal.SIGALRM)
+            how = f"did not end within {LIMIT} s" if ended else f"signal {-worker.returncode}"
+            yield everything[first], f"killed: {how}"
+            first += every
 
 
 def explained() -> dict[str, str]:
@@ -284,17 +279,20 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(sample(options.stems, options.every), options.first)
+        everything = [mutant for stem in options.stems for mutant in mutants(stem)]
+        work(everything, options.every, options.first)
         return
     known = explained()
     totals: Counter[tuple[str, str]] = Counter()
-    with ThreadPoolExecutor(2) as pool:
-        for results in pool.map(lambda stem: list(run([stem], options.every)), options.stems):
-            for mutant, result in results:
-                totals[mutant.kind, result.split(maxsplit=1)[0].rstrip(":")] += 1
-                print(f"line {mutant.line} of {mutant}\n    {result}", flush=True)
-                if result == "survived":
-                    print(f"    {known.get(str(mutant), 'NOT EXPLAINED')}", flush=True)
+
+    def show(offset: int) -> None:
+        for mutant, result in run(options.stems, PROCESSES * options.every, offset):
+            totals[mutant.kind, result.split(maxsplit=1)[0].rstrip(":")] += 1
+            reason = f"\n    {known.get(str(mutant), 'NOT EXPLAINED')}" * (result == "survived")
+            print(f"line {mutant.line} of {mutant}\n    {result}{reason}", flush=True)
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(show, range(0, PROCESSES * options.every, options.every)))
     print(f"\n{'':8}{''.join(f'{word:>10}' for word in VERDICTS)}")
     for kind in KINDS:
         print(f"{kind:8}{''.join(f'{totals[kind, word]:10}' for word in VERDICTS)}")

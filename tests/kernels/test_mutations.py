@@ -74,7 +74,7 @@ def test_one_that_does_not_end_is_killed():
         mutation.verdict(ends)
         mutation.LIMIT = 3
         loop = _launch.source("activation").replace("output[i] =", "while (total) output[i] =", 1)
-        mutation.work([ends, dataclasses.replace(ends, text=loop), ends], 0)
+        mutation.work([ends, dataclasses.replace(ends, text=loop), ends], 1, 0)
     """
     command = [sys.executable, "-c", textwrap.dedent(lines)]
     done = subprocess.run(command, cwd=mutation.ROOT, capture_output=True, text=True)
