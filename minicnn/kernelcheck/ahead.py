@@ -58,18 +58,20 @@ def build_ahead(
     """Build in the order given while the `with` block runs; at its end, give up what is left.
 
     Args:
-        needed: what to build; one wanted twice is built once.
+        needed: what to build, begun as soon as it is named; one named twice is built once.
         threads: how many build at the same time, one a core by default.
 
     Yields:
         A future for each build. It may hold an error of the compiler, which the launch would meet
         too; wait for all of them to have everything built.
     """
-    once: dict[tuple[str, str, str, str], NeededBuild] = {}
-    for one in needed:
-        once.setdefault((one.launch.stem, one.launch.kernel, one.route, one.mode), one)
+    started: dict[tuple[str, str, str, str], Future[None]] = {}
     pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
-        yield [pool.submit(one.build) for one in once.values()]
+        for one in needed:
+            key = (one.launch.stem, one.launch.kernel, one.route, one.mode)
+            if key not in started:
+                started[key] = pool.submit(one.build)
+        yield list(started.values())
     finally:
         pool.shutdown(cancel_futures=True)

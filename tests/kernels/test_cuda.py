@@ -49,13 +49,15 @@ def built_ahead(request):
     """Keep all cores compiling in a first run: the cases need one, and mostly wait."""
     modes = list(dict.fromkeys(way.mode for way in CONFIGURATIONS))
     found = {"shim": FOUND["compiler"], "ptx": FOUND["compiler"] and FOUND["nvrtc"]}
-    needed = []
-    for item in request.session.items:
-        asked = item.callspec.params if hasattr(item, "callspec") else {}
-        if item.path == request.path and found.get(asked.get("target"), False):
-            case, dtype = cases(asked["stem"])[asked["index"]], DTYPES[asked["dtype"]]
-            needed += needed_builds(asked["stem"], case, dtype, [asked["target"]], modes)
-    with build_ahead(needed):
+
+    def needed():
+        for item in request.session.items:
+            asked = item.callspec.params if hasattr(item, "callspec") else {}
+            if item.path == request.path and found.get(asked.get("target"), False):
+                case, dtype = cases(asked["stem"])[asked["index"]], DTYPES[asked["dtype"]]
+                yield from needed_builds(asked["stem"], case, dtype, [asked["target"]], modes)
+
+    with build_ahead(needed()):
         yield
 
 
