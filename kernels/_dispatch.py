@@ -24,15 +24,10 @@ def array_module(op: str, array: object) -> Any:
         from minicnn import cudasim
 
         return cudasim
-    raise no_kernel(op, array)
+    kind = f"{package}.{type(array).__qualname__}"
+    raise TypeError(f"{op}: expected a NumPy array or one on a CUDA device, got {kind}")
 
 
 def contiguous(array: Any) -> Any:
     """Return `array` in C order, itself where it lies so; a 0-d array stays 0-d."""
     return array if array.flags.c_contiguous else array.copy()
-
-
-def no_kernel(op: str, array: object) -> TypeError:
-    """Return the error for `op` called on something that is no array."""
-    kind = f"{type(array).__module__}.{type(array).__qualname__}"
-    return TypeError(f"{op}: expected a NumPy array or one on a CUDA device, got {kind}")
