@@ -13,6 +13,12 @@ from minicnn.kernels.im2col import output_size
 # Shape of the input, output channels, kernel, and then stride, padding, dilation, groups. Tiles
 # have 16, 32, 64 or 128 channels and 128 positions, slabs a depth of 16.
 Geometry = tuple[Any, ...]
+
+
+def _pointwise(channels: int, out_channels: int, size: tuple[int, int]) -> Geometry:
+    return ((2, channels, *size), out_channels, (1, 1), (1, 1), (0, 0), (1, 1), 1)
+
+
 GEOMETRIES: dict[str, Geometry] = {
     "3x3, padding 1": ((2, 3, 9, 8), 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "one pixel": ((1, 1, 1, 1), 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
@@ -29,6 +35,20 @@ TILES: dict[str, Geometry] = {
     "aligned": ((1, 36, 12, 12), 68, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     "cut sum": ((5, 2, 12, 12), 4, (2, 2), (1, 1), (1, 1), (1, 1), 1),
     "wide": ((1, 130, 2, 3), 132, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+}
+# A case for each instantiation that the host can choose: the rows a thread takes, and whether 16
+# bytes are stored at a time, which what lies along a row of C decides.
+INSTANTIATIONS: dict[str, dict[str, Geometry]] = {
+    op: {
+        f"{rows} rows, {'wide' if wide else 'narrow'}": geometry(rows, wide)
+        for rows in (12, 28, 60, 124)
+        for wide in (False, True)
+    }
+    for op, geometry in {
+        "conv2d_forward": lambda rows, wide: _pointwise(3, rows, (2, 6) if wide else (3, 3)),
+        "conv2d_backward_data": lambda rows, wide: _pointwise(rows, 3, (2, 6) if wide else (3, 3)),
+        "conv2d_backward_weight": lambda rows, wide: _pointwise(4 if wide else 3, rows, (3, 3)),
+    }.items()
 }
 # 128 rows of the tile and 128 columns, most of them full.
 MAIN: Geometry = ((1, 8, 4, 32), 128, (3, 3), (1, 1), (1, 1), (1, 1), 1)
@@ -152,7 +172,8 @@ def _case(
 CASES: list[Case] = []
 for _op in OPS:
     CASES += [_case(_op, "implicit", label, g) for label, g in GEOMETRIES.items()]
-    CASES += [_case(_op, "implicit", label, g, large=True) for label, g in TILES.items()]
+    for _label, _geometry in {**TILES, **INSTANTIATIONS[_op]}.items():
+        CASES.append(_case(_op, "implicit", _label, _geometry, large=True))
     for _rung in ("direct", "im2col"):
         CASES += [
             _case(_op, _rung, label, GEOMETRIES[label])

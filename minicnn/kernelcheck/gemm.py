@@ -28,6 +28,16 @@ SHAPES = {
     "no rows": (0, 3, 4, ""),
 }
 MAIN = (128, 32, 256, "")
+# A case for each instantiation that the host can choose: the rows a thread takes, one number or 16
+# bytes at a time, and which operands are transposed.
+INSTANTIATIONS = {
+    f"{rows} rows, {'wide' if wide else 'narrow'}{transposed and ', transposed '}{transposed}": (
+        (rows, 20, 36, transposed) if wide else (rows + 1, 11, 21, transposed)
+    )
+    for rows in (12, 28, 60, 124)
+    for wide in (False, True)
+    for transposed in ("", "a", "b", "ab")
+}
 
 
 def _matrices(rows: int, depth: int, columns: int, transposed: str) -> Maker:
@@ -67,7 +77,7 @@ def _case(rung: str, label: str, shape: tuple[int, int, int, str], main: bool = 
     )
 
 
-CASES = [_case("tiled", label, shape) for label, shape in SHAPES.items()]
+CASES = [_case("tiled", label, shape) for label, shape in {**SHAPES, **INSTANTIATIONS}.items()]
 for _rung in ("plain", "plain_shared"):
     for _label in ("one number", "edges of every tile", "edges, A transposed", "no depth"):
         CASES.append(_case(_rung, _label, SHAPES[_label]))

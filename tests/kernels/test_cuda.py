@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from minicnn.kernelcheck import (
 )
 from minicnn.kernelcheck.case import make_arguments
 from minicnn.kernels import _launch
+from minicnn.kernels.gemm import tiles_for
 from tests import census
 from tests.needs import FOUND, needs_compiler, needs_nvrtc
 
@@ -106,6 +108,30 @@ def test_kernel_equals_its_reference_and_its_twin(stem, index, dtype, target):
         bits = [array.tobytes() for array in results]
         assert bits == before.setdefault(build, bits), f"{name}: other bits than the first run's"
         census.count(target, (f"{launch.stem}: {launch.kernel}" for launch in launches))
+
+
+def instantiations():
+    """Return those of the tiled kernels that a host function can choose, by its own rules."""
+    found = set()
+    for name, dtype in DTYPES.items():
+        thread_rows = {tiles_for(rows, 1, dtype)[0] for rows in range(1, 300)}
+        for rows, wide in product(thread_rows, (1, 16 // dtype.itemsize)):
+            for op in ("forward", "backward_data", "backward_weight"):
+                found.add(f"conv2d_{op}_tiled_cuda<{name}, {rows}, {wide}>")
+            for a, b in product((0, 1), (0, 1)):
+                found.add(f"gemm_tiled_cuda<{name}, {rows}, {wide}, {a}, {b}>")
+    return found
+
+
+@needs_compiler
+def test_every_instantiation_of_the_tiled_kernels_is_launched_by_a_case():
+    launched = set()
+    for stem in ("conv2d", "gemm"):
+        for case, dtype in product(cases(stem), DTYPES.values()):
+            with _launch.record(run=False) as launches:
+                run_case(stem, case, make_arguments(case, dtype), array_module("cuda:sim"))
+            launched |= {one.kernel for one in launches if one.kernel.count(",") > 1}
+    assert launched == instantiations()
 
 
 @needs_compiler
