@@ -11,20 +11,12 @@ from minicnn.kernelcheck import budgets, listing, report
 from minicnn.kernels import _launch
 from tests.needs import needs_compiler, needs_nvdisasm, needs_nvrtc
 
-# The files with the rungs that a GPU spends its time in; compiling all others five times is slow.
-HEAVY = ("batchnorm", "conv2d", "gemm", "softmax")
-
 
 @needs_compiler
 @needs_nvrtc
 @needs_nvdisasm
-@pytest.mark.parametrize(
-    "stem",
-    [
-        pytest.param(stem, marks=() if stem in HEAVY else pytest.mark.slow)
-        for stem in _launch.stems()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", _launch.stems())
 def test_kernels_keep_their_budget(stem):
     worse = budgets.violations(report.measure([stem]), budgets.read())
     assert not worse, "\n".join(worse)
