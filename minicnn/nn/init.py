@@ -20,6 +20,8 @@ N(mean, std) takes the standard deviation. Every function returns the tensor it 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -30,7 +32,30 @@ from minicnn.tensor import Tensor
 
 Fan = Literal["fan_in", "fan_out"]
 
+_skipping = False
+
 _LINEAR = ("linear", "conv2d", "conv_transpose2d", "sigmoid")
+
+
+@contextmanager
+def skip_init() -> Iterator[None]:
+    """Build networks whose weights will be replaced: within, new layers are left unfilled.
+
+    Their values are whatever the memory holds, until `load_state_dict` or an initialiser fills
+    them. That saves seconds where a network has a hundred million weights, or where only its shapes
+    are asked for.
+    """
+    global _skipping
+    before, _skipping = _skipping, True
+    try:
+        yield
+    finally:
+        _skipping = before
+
+
+def is_skipping() -> bool:
+    """Return whether new layers are left unfilled, see `skip_init`."""
+    return _skipping
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:

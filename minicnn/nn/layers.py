@@ -65,7 +65,8 @@ class _Weighted(Module):
         self.register_parameter(
             "bias", Parameter(creation.empty(outputs, dtype=dtype)) if bias else None
         )
-        self.reset_parameters()
+        if not init.is_skipping():
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw weight and bias from U(-a, a), a = 1 / sqrt(fan_in), with the default generator."""
