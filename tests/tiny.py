@@ -6,17 +6,15 @@ from typing import Any
 
 from minicnn import functional as F
 from minicnn import nn
+from minicnn.models import Classifier
 from minicnn.training import Trainer, TrainingConfig
 
 
-class Tiny(nn.Module):
+class Tiny(Classifier):
     """A convolution, dropout (so that the generator matters) and a dense layer, on 8 x 8 images."""
 
-    input_shape = (1, 8, 8)
-
     def __init__(self, num_classes: int = 10, width: int = 4):
-        super().__init__()
-        self.num_classes = num_classes
+        super().__init__(1, num_classes, 8)
         self.conv = nn.Conv2d(1, width, 3)
         self.dropout = nn.Dropout(0.3)
         self.fc = nn.Linear(width * 9, num_classes)

@@ -1,20 +1,29 @@
-"""The networks, one paper a file, and the names by which programs find them."""
+"""The networks, one paper a file, and the names by which programs find them.
+
+A plain name is the paper's network; `..._torchvision` is the one of that library where it differs,
+with its keys, so that its weights fit; `..._small` suits 28 x 28 or 32 x 32 digits.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
+from minicnn.models.classifier import Classifier
 from minicnn.models.lenet import LeNet, LeNet5
-from minicnn.nn import Module
 
-MODELS: dict[str, Callable[..., Module]] = {
+MODELS: dict[str, Callable[..., Classifier]] = {
     "lenet": LeNet,
     "lenet5": LeNet5,
+    "alexnet": AlexNet,
+    "alexnet_torchvision": TorchvisionAlexNet,
+    "alexnet_small": alexnet_small,
 }
 
 
-def create_model(name: str, **options: Any) -> Module:
+def create_model(name: str, **options: Any) -> Classifier:
     """Build a network by name.
 
     Args:
@@ -27,11 +36,26 @@ def create_model(name: str, **options: Any) -> Module:
 
     Raises:
         ValueError: when there is no network of that name, or for options out of range.
-        TypeError: for an option that the network does not have.
+        TypeError: for an option that the network does not have; lists those that it has.
     """
     if name not in MODELS:
         raise ValueError(f"model: got {name!r}, expected one of {', '.join(sorted(MODELS))}")
+    known = inspect.signature(MODELS[name]).parameters
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise TypeError(
+            f"{name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+        )
     return MODELS[name](**options)
 
 
-__all__ = ["MODELS", "LeNet", "LeNet5", "create_model"]
+__all__ = [
+    "MODELS",
+    "AlexNet",
+    "Classifier",
+    "LeNet",
+    "LeNet5",
+    "TorchvisionAlexNet",
+    "alexnet_small",
+    "create_model",
+]

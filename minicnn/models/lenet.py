@@ -6,15 +6,17 @@ Recognition", Proceedings of the IEEE 86 (11), 1998, section II.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicnn import functional as F
 from minicnn import nn
-from minicnn.functional._check import integer, pair
+from minicnn.models.classifier import Classifier
 from minicnn.tensor import Tensor, float32
 
 
-class LeNet(nn.Module):
+class LeNet(Classifier):
     """The LeNet of Caffe's and PyTorch's MNIST tutorials: 431,080 parameters at 28 x 28.
 
         conv1 20@5x5   pool1 2x2   conv2 50@5x5   pool2 2x2   fc1 500   fc2 num_classes
@@ -30,21 +32,16 @@ class LeNet(nn.Module):
         num_classes: how many scores to give.
         input_size: height and width of the images, an integer or a pair, at least 16.
 
-    Attributes:
-        input_shape: (in_channels, height, width).
-
     Raises:
         ValueError: for arguments out of range, and for images of another shape.
     """
 
+    map_path = ("conv1", "pool1", "conv2", "pool2")
+
     def __init__(
         self, in_channels: int = 1, num_classes: int = 10, input_size: int | tuple[int, int] = 28
     ):
-        super().__init__()
-        height, width = pair("LeNet", input_size, "input_size", 16)
-        self.input_shape = (integer("LeNet", in_channels, "in_channels", 1), height, width)
-        self.num_classes = integer("LeNet", num_classes, "num_classes", 1)
-        map_h, map_w = (((size - 4) // 2 - 4) // 2 for size in (height, width))
+        super().__init__(in_channels, num_classes, input_size)
         self.conv1 = nn.Conv2d(in_channels, 20, 5)
         self.pool1 = nn.MaxPool2d(2)
         self.relu1 = nn.ReLU()
@@ -52,13 +49,13 @@ class LeNet(nn.Module):
         self.pool2 = nn.MaxPool2d(2)
         self.relu2 = nn.ReLU()
         self.flatten = nn.Flatten()
-        self.fc1 = nn.Linear(50 * map_h * map_w, 500)
+        self.fc1 = nn.Linear(50 * math.prod(self.map_size()), 500)
         self.relu3 = nn.ReLU()
         self.fc2 = nn.Linear(500, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) to scores (N, num_classes)."""
-        _check_images(self, images)
+        self.check_images(images)
         x = self.relu1(self.pool1(self.conv1(images)))
         x = self.relu2(self.pool2(self.conv2(x)))
         return self.fc2(self.relu3(self.fc1(self.flatten(x))))
@@ -90,7 +87,7 @@ BITMAPS = """
 """
 
 
-class LeNet5(nn.Module):
+class LeNet5(Classifier):
     """LeNet-5 as the 1998 paper describes it: 60,000 trainable parameters, 32 x 32 images.
 
         C1  6@28x28  convolution 5x5            156       C5  120@1x1  convolution 5x5    48,120
@@ -111,19 +108,14 @@ class LeNet5(nn.Module):
     - The paper scales pixels so that white is -0.1 and black 1.175; that is left to the data's
       transform, as is the optimiser (there, a stochastic diagonal Levenberg-Marquardt method).
 
-    Attributes:
-        input_shape: (1, 32, 32).
-        num_classes: 10.
-
     Raises:
         ValueError: for images of another shape.
     """
 
-    input_shape = (1, 32, 32)
-    num_classes = 10
+    map_path = ("c1", "s2", "c3", "s4", "c5")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(1, 10, 32)
         self.c1 = nn.Conv2d(1, 6, 5)
         self.squash1 = Squash()
         self.s2 = Subsampling(6)
@@ -145,7 +137,7 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, 32, 32) to scores (N, 10)."""
-        _check_images(self, images)
+        self.check_images(images)
         x = self.squash2(self.s2(self.squash1(self.c1(images))))
         x = self.squash4(self.s4(self.squash3(self.c3(x))))
         x = self.flatten(self.squash5(self.c5(x)))
@@ -182,8 +174,7 @@ class PartialConv2d(nn.Conv2d):
     """A convolution whose output maps each see only some of the input maps: layer C3.
 
     The parameter holds the kernels that exist. For the computation they are put in their places in
-    a
-    dense weight, with zeros elsewhere: one convolution instead of one for each output map.
+    a dense weight, with zeros elsewhere: one convolution instead of one for each output map.
 
     Args:
         connections: for each output map, the input maps it sees.
@@ -240,11 +231,3 @@ def digit_codes() -> np.ndarray:
         [[1 if c == "#" else -1 for line in lines for c in line[digit]] for digit in range(10)],
         float32,
     )
-
-
-def _check_images(model: LeNet | LeNet5, images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1:] != model.input_shape:
-        expected = ", ".join(map(str, model.input_shape))
-        raise ValueError(
-            f"{type(model).__name__}: images have shape {images.shape}, expected (N, {expected})"
-        )

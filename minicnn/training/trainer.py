@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import functional as F
 from minicnn.backend import check_device, get_array_module, set_num_threads
 from minicnn.data import DataLoader, Dataset, build_transform
+from minicnn.models.classifier import Classifier, scores_of
 from minicnn.nn import Module
 from minicnn.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
 from minicnn.random import default_generator, manual_seed
@@ -125,7 +125,7 @@ class Trainer:
         if config.threads is not None:
             set_num_threads(config.threads)
         manual_seed(config.seed)
-        self.model: Module = build(config.model, config.model_options).to(self.device)
+        self.model: Classifier = build(config.model, config.model_options).to(self.device)
         self.optimizer = _build_optimizer(config, self.model)
         transform = build_transform(config.train_transforms)
         self.loader = DataLoader(
@@ -191,8 +191,8 @@ class Trainer:
         """Learn from one batch."""
         state = self.state
         target = Tensor(labels).to(self.device)
-        scores = self.model(Tensor(images).to(self.device))
-        loss = F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)
+        output = self.model(Tensor(images).to(self.device))
+        loss = self.model.loss(output, target, self.config.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} in {self._place()}")
@@ -204,7 +204,8 @@ class Trainer:
         state.batch += 1
         state.step += 1
         state.loss_sum += value * len(labels)
-        state.correct += int((scores.data.argmax(axis=1) == target.data).sum())
+        found = scores_of(output).data.argmax(axis=1)
+        state.correct += int((found == target.data).sum())
         state.seen += len(labels)
         self.schedule.after_step(state.step)
 

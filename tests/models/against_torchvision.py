@@ -1,0 +1,77 @@
+"""One network of ours and its twin in torchvision: the same weights, scores and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import minicnn
+from minicnn import functional as F
+from minicnn import nn
+
+SCORES, GRADIENTS = 1e-4, 1e-3  # relative to the largest value of each tensor
+
+
+def assert_equals_torchvision(ours: nn.Module, theirs: Any, shape: tuple[int, ...]) -> None:
+    """Load the twin's weights, strictly, and compare scores and gradients in both modes.
+
+    Dropout is off on both sides, whose random numbers differ. Batch norm in training mode also
+    moves its running statistics, which are compared.
+
+    Args:
+        ours: built by `minicnn.models`.
+        theirs: the torch module, with its first values.
+        shape: of the random images.
+    """
+    import torch
+
+    for network in (ours, theirs):
+        _without_dropout(network)
+    ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal(shape, np.float32)
+    labels = rng.integers(0, 1000, shape[0])
+    for training in (False, True):
+        for network in (ours, theirs):
+            network.train(training)
+            network.zero_grad()
+        our_scores = ours(minicnn.tensor(images))
+        their_scores = theirs(torch.from_numpy(images))
+        pairs = list(zip(_all(our_scores), _all(their_scores), strict=True))
+        for a, b in pairs:
+            assert_close(a.numpy(), b.detach().numpy(), SCORES, f"scores, {training=}")
+        target = torch.from_numpy(labels)
+        for a, b in pairs:  # the gradients of several outputs add up
+            F.cross_entropy(a, minicnn.tensor(labels)).backward(retain_graph=True)
+            torch.nn.functional.cross_entropy(b, target).backward(retain_graph=True)
+        own = dict(ours.named_parameters())
+        for name, parameter in theirs.named_parameters():
+            if parameter.grad is None:  # auxiliary heads in evaluation mode
+                assert own[name].grad is None, name
+                continue
+            grad = own[name].grad
+            assert grad is not None, name
+            assert_close(grad.numpy(), parameter.grad.numpy(), GRADIENTS, name)
+    state = ours.state_dict()
+    for name, buffer in theirs.named_buffers():
+        assert_close(state[name].numpy(), buffer.numpy(), SCORES, name)
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, bound: float, what: str) -> None:
+    """Compare two arrays relative to the largest value among those expected."""
+    assert actual.shape == expected.shape, what
+    assert np.isfinite(actual).all(), what
+    worst = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30)
+    assert worst <= bound, f"{what}: off by {worst:.1e} of the largest value"
+
+
+def _without_dropout(module: Any) -> None:
+    for part in module.modules():
+        if type(part).__name__ == "Dropout":
+            part.p = 0.0
+
+
+def _all(scores: Any) -> list[Any]:
+    """Return the score tensors of an output, which may be several, of which some may be None."""
+    return [s for s in scores if s is not None] if isinstance(scores, tuple) else [scores]
