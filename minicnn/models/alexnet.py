@@ -39,7 +39,7 @@ from minicnn import nn
 from minicnn.functional._check import integer
 from minicnn.models.classifier import Classifier, scaled
 from minicnn.models.initialize import HE, Rules, initialize
-from minicnn.models.sizes import Size
+from minicnn.models.sizes import Size, track_size
 from minicnn.tensor import Tensor
 
 
@@ -170,6 +170,22 @@ class AlexNet(Classifier):
         """Map images (N, C, H, W) to scores (N, num_classes)."""
         self.check_images(images)
         return self.classifier(self.features(images).flatten(1))
+
+    def notes(self) -> list[str]:
+        """Return how the sizes of conv1 and of the first dense layer come about."""
+        conv1, fc6 = self.features.conv1, self.classifier.fc6
+        kernels, channels, side, _ = conv1.weight.shape
+        before = track_size(nn.Sequential(*self.features[:-1]), self.input_shape[1:])
+        after = self.map_size()
+        maps = fc6.in_features // math.prod(after)
+        return [
+            f"conv1: {side} x {side} x {channels} x {kernels} = {conv1.weight.numel():,} weights "
+            f"and {kernels} biases.",
+            f"fc6: pooled maps, {after[0]} x {after[1]} x {maps} x {fc6.out_features} = "
+            f"{fc6.weight.numel():,} weights. Without the pooling in front of it there would be "
+            f"{before[0]} x {before[1]} x {maps} x {fc6.out_features} = "
+            f"{math.prod(before) * maps * fc6.out_features:,}.",
+        ]
 
 
 class GroupedLRN(nn.LocalResponseNorm):

@@ -94,6 +94,10 @@ class Classifier(nn.Module):
                 f"input_size=({images.shape[2]}, {images.shape[3]})"
             )
 
+    def notes(self) -> list[str]:
+        """Return what a summary of the network should add: sentences, their figures computed."""
+        return []
+
     def loss(self, output: Any, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Return what training makes small: the mean cross-entropy of the scores.
 

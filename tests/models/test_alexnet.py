@@ -47,6 +47,14 @@ def test_counts(name, options, parameters, macs):
         assert {layer: rows[layer] for layer in PAPER_LAYERS} == PAPER_LAYERS
 
 
+def test_notes_tell_how_the_two_famous_sizes_come_about():
+    with nn.init.skip_init():
+        conv1, fc6 = AlexNet().notes()
+    assert "11 x 11 x 3 x 96 = 34,848 weights and 96 biases" in conv1
+    assert "6 x 6 x 256 x 4096 = 37,748,736" in fc6
+    assert "13 x 13 x 256 x 4096 = 177,209,344" in fc6
+
+
 def test_the_papers_first_values():
     minicnn.manual_seed(0)
     model = AlexNet(width=0.25, input_size=67)

@@ -10,7 +10,6 @@ from minicnn.models import MODELS
 from minicnn.training import Trainer, default_config
 from minicnn.training.recipes import fit_transforms
 
-
 # The published sizes would take gigabytes for the same few lines.
 SIZES = ("lenet", "lenet5", *(name for name in MODELS if name.endswith("_small")))
 
