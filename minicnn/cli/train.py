@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,29 @@ if TYPE_CHECKING:
 WITH_RESUME = ("resume", "data_folder", "device", "threads")
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(0), click.IntRange(1)
 FOLDER = click.Path(path_type=Path)
+# Options that belong to the network or to the optimizer, rather than to the run.
+GROUPS = {
+    **dict.fromkeys(("lrn", "batch_norm", "skip", "aux", "dropout"), "model_options"),
+    **dict.fromkeys(("lr", "weight_decay"), "optimizer_options"),
+}
+
+
+class Assignment(click.ParamType):
+    """NAME=VALUE, the value as JSON; what is not JSON is a string."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return (name, value)."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            self.fail(f"got {value!r}, expected NAME=VALUE such as seed=3", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
 
 
 # fmt: off
@@ -43,6 +67,15 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--label-smoothing", type=float, metavar="X",
               help="Share of the target spread over all classes.")
 @click.option("--clip", "clip_norm", type=float, metavar="NORM", help="Largest gradient norm.")
+@click.option("--lrn/--no-lrn", default=None, help="Local response normalisation.")
+@click.option("--batch-norm/--no-batch-norm", default=None, help="Batch normalisation.")
+@click.option("--skip/--no-skip", default=None, help="Skip connections.")
+@click.option("--aux/--no-aux", default=None, help="Auxiliary heads.")
+@click.option("--dropout", type=click.FloatRange(0, 1), metavar="P",
+              help="Probability of dropout; 0 turns it off.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", type=Assignment(),
+              help="Any setting of config.json, its value as JSON, such as "
+              "optimizer_options.momentum=0.95 or model_options.width=0.5; may be repeated.")
 @click.option("--seed", type=AT_LEAST_0, metavar="N",
               help="The same seed gives the same weights, bit for bit.  [default: 0]")
 @click.option("--save-every", type=AT_LEAST_1, metavar="STEPS",
@@ -67,6 +100,7 @@ def command(context: click.Context, model: str | None, data: str, data_folder: P
     \b
     minicnn train lenet
     minicnn train lenet --data fashion-mnist --epochs 20 --out runs/fashion
+    minicnn train alexnet_small --no-lrn --out runs/without-lrn
     minicnn train --resume runs/lenet-mnist
     """
     if resume is not None:
@@ -75,7 +109,7 @@ def command(context: click.Context, model: str | None, data: str, data_folder: P
         return _resume(resume, data_folder, machine)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL', such as lenet.", context)
-    chosen = {name: value for name, value in settings.items() if value is not None}
+    chosen = _chosen(settings)
     return _begin(model, data, data_folder, out, chosen)
 # fmt: on
 
@@ -94,6 +128,25 @@ def _refuse_changes(context: click.Context) -> None:
             )
 
 
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the command's options into settings as config.json has them."""
+    settings: dict[str, Any] = {}
+    for name, value in options.items():
+        if name == "assignments" or value is None:
+            continue
+        group = GROUPS.get(name)
+        (settings if group is None else settings.setdefault(group, {}))[name] = value
+    for path, value in options["assignments"]:
+        group, dot, name = path.partition(".")
+        if not dot:
+            settings[group] = value
+        elif isinstance(settings.setdefault(group, {}), dict):
+            settings[group][name] = value
+        else:
+            raise ValueError(f"--set {path}: {group} is {settings[group]!r}, which has no {name!r}")
+    return settings
+
+
 def _begin(
     model: str, data: str, data_folder: Path | None, out: Path | None, chosen: dict[str, Any]
 ) -> int:
@@ -107,11 +160,8 @@ def _begin(
     if out is not None:
         RunFolder.check_free(out)
     train, test = load_dataset(data, data_folder)
-    options = {name: chosen.pop(name) for name in ("lr", "weight_decay") if name in chosen}
     folder = None if data_folder is None else str(data_folder.resolve())
-    config = default_config(
-        model, data, train, data_folder=folder, optimizer_options=options, **chosen
-    )
+    config = default_config(model, data, train, data_folder=folder, **chosen)
     trainer = Trainer(config, train, test)
     run = RunFolder.begin(config, out)
     return _train(trainer, run)

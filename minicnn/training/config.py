@@ -20,6 +20,7 @@ class TrainingConfig:
     Attributes:
         model: a name of `minicnn.models.MODELS`.
         model_options: arguments of its builder.
+        init: rules for its first values, see `minicnn.models.initialize`; empty for its own.
         data: a name of `minicnn.data.DATASETS`.
         data_folder: where its files lie; None for the cache, filled when empty.
         data_options: further arguments of `minicnn.data.load_dataset`.
@@ -42,6 +43,7 @@ class TrainingConfig:
     model: str
     data: str
     model_options: dict[str, Any] = field(default_factory=dict)
+    init: dict[str, Any] = field(default_factory=dict)
     data_folder: str | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ import numpy as np
 from minicnn.backend import check_device, get_array_module, set_num_threads
 from minicnn.data import DataLoader, Dataset, build_transform
 from minicnn.models.classifier import Classifier, scores_of
+from minicnn.models.initialize import initialize
 from minicnn.nn import Module
 from minicnn.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
 from minicnn.random import default_generator, manual_seed
@@ -125,7 +126,9 @@ class Trainer:
         if config.threads is not None:
             set_num_threads(config.threads)
         manual_seed(config.seed)
-        self.model: Classifier = build(config.model, config.model_options).to(self.device)
+        self.model: Classifier = build(config.model, config.model_options)
+        initialize(self.model, config.init)
+        self.model.to(self.device)
         self.optimizer = _build_optimizer(config, self.model)
         transform = build_transform(config.train_transforms)
         self.loader = DataLoader(
