@@ -61,7 +61,7 @@ class Assignment(click.ParamType):
 @click.option("--lr", type=float, metavar="RATE", help="Learning rate.")
 @click.option("--weight-decay", type=float, metavar="X", help="Pull of the weights towards zero.")
 @click.option("--schedule", metavar="NAME",
-              help="constant, step, multistep, cosine, one-cycle or plateau.")
+              help="constant, step, multistep, cosine, polynomial, one-cycle or plateau.")
 @click.option("--warmup", "warmup_epochs", type=float, metavar="EPOCHS",
               help="Let the learning rate rise from nearly zero over this long.")
 @click.option("--label-smoothing", type=float, metavar="X",

@@ -204,6 +204,34 @@ class LinearLR(LRScheduler):
         return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
 
 
+class PolynomialLR(LRScheduler):
+    """Lower the rate to 0 at epoch `total_iters`, along a power of what is left.
+
+        lr = base_lr * (1 - epoch / total_iters) ** power
+
+    Args:
+        total_iters: when 0 is reached, at least 1; it stays there.
+        power: 1 is a straight line, below 1 bends upwards.
+
+    Source: Caffe, learning-rate policy "poly".
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ):
+        if total_iters < 1:
+            raise ValueError(f"total_iters: got {total_iters}, expected at least 1")
+        if power <= 0:
+            raise ValueError(f"power: got {power}, expected more than 0")
+        self.total_iters = total_iters
+        self.power = power
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, base_lr: float) -> float:
+        left = 1 - min(epoch, self.total_iters) / self.total_iters
+        return base_lr * left**self.power
+
+
 class CosineAnnealingLR(LRScheduler):
     """Lower the rate along half a cosine, from its first value to `eta_min` at epoch `T_max`.
 

@@ -16,6 +16,7 @@ from minicnn.optim.lr_scheduler import (
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
     ReduceLROnPlateau,
     SequentialLR,
     StepLR,
@@ -51,6 +52,13 @@ def _cosine(
     return CosineAnnealingLR(optimizer, max(steps, 1), eta_min)
 
 
+def _polynomial(
+    optimizer: Optimizer, steps: int, per_epoch: int, *, power: float = 1.0
+) -> LRScheduler:
+    """Lower the rate to 0 along a power of the steps that are left."""
+    return PolynomialLR(optimizer, max(steps, 1), power)
+
+
 def _one_cycle(
     optimizer: Optimizer, steps: int, per_epoch: int, *, pct_start: float = 0.3, **options: Any
 ) -> LRScheduler:
@@ -71,6 +79,7 @@ SCHEDULES: dict[str, Callable[..., LRScheduler | ReduceLROnPlateau]] = {
     "step": _step,
     "multistep": _multistep,
     "cosine": _cosine,
+    "polynomial": _polynomial,
     "one-cycle": _one_cycle,
     "plateau": _plateau,
 }

@@ -109,6 +109,23 @@ def test_options_reach_the_settings(cli, tmp_path, same_threads):
     assert (config.label_smoothing, config.clip_norm, config.threads) == (0.1, 2.0, 1)
 
 
+def test_switches_and_assignments_reach_the_settings(cli, tmp_path):
+    run = tmp_path / "run"
+    result = cli(
+        "train", "alexnet_small", "--data", "digits", "--out", run, "--epochs", 1,
+        "--batch-size", 720, "--no-lrn", "--dropout", 0, "--set", "model_options.width=0.25",
+        "--set", "optimizer_options.momentum=0.5", "--set", "seed=5",
+        "--set", 'init={"*.bias": 0, "*.weight": {"name": "xavier_normal"}}',
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    config = RunFolder.find(run).load_config()
+    assert config.model_options == {
+        "in_channels": 1, "num_classes": 10, "lrn": False, "dropout": 0.0, "width": 0.25,
+    }  # fmt: skip
+    assert config.optimizer_options["momentum"] == 0.5 and config.seed == 5
+    assert config.init["*.weight"] == {"name": "xavier_normal"}
+
+
 def test_the_default_folder_is_named_for_model_and_data(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("lenet-digits", "lenet-digits-2"):
@@ -286,8 +303,14 @@ def test_what_cannot_be_resumed_is_refused_and_left_as_it_is(cli, copied_run, sp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "model: got 'nonsense', expected one of lenet"),
+        (["nonsense"], "model: got 'nonsense', expected one of alexnet"),
         (["lenet", "--data", "nonsense"], "dataset: expected one of mnist"),
+        (["lenet", "--no-lrn"], "model_options: lenet has no option lrn; it has in_channels"),
+        (["lenet", "--set", "speed=1"], "unknown setting 'speed'"),
+        (["lenet", "--set", "speed"], "expected NAME=VALUE such as seed=3"),
+        (["lenet", "--set", "epochs=two"], "epochs: got 'two', expected an integer"),
+        (["lenet", "--set", "epochs=2", "--set", "epochs.x=1"], "epochs is 2, which has no 'x'"),
+        (["lenet", "--set", 'init={"conv9.*":0}'], "init: 'conv9.*' fits no weight or bias"),
         (["lenet", "--device", "tpu"], "device: got 'tpu'"),
         (["lenet", "--optimizer", "magic"], "optimizer: got 'magic'"),
         (["lenet", "--schedule", "magic"], "schedule: got 'magic'"),

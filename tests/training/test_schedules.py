@@ -38,6 +38,7 @@ def rates(schedule, optimizer):
         ("constant", {}, lambda t: RATE),
         ("step", {"step_size": 2, "gamma": 0.5}, lambda t: RATE * 0.5 ** (t // 20)),
         ("multistep", {"milestones": [1, 3]}, lambda t: RATE * 0.1 ** ((t >= 10) + (t >= 30))),
+        ("polynomial", {"power": 0.5}, lambda t: RATE * (1 - t / 40) ** 0.5),
         ("cosine", {}, lambda t: RATE * (1 + math.cos(math.pi * t / 40)) / 2),
         (
             "cosine",
