@@ -1,4 +1,4 @@
-"""`python -m benchmarks training`: a LeNet training step beside PyTorch's."""
+"""`python -m benchmarks training|memory`: time and memory of training steps beside PyTorch's."""
 
 from __future__ import annotations
 
@@ -41,6 +41,38 @@ def training(
     show(result)
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.argument("networks", nargs=-1)
+@click.option("--batch-size", default=4, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here."
+)
+def memory(networks: tuple[str, ...], batch_size: int, json_path: Path | None) -> None:
+    """Measure the most memory that a training step of each of NETWORKS takes, full size."""
+    from benchmarks.memory import NETWORKS, compare
+
+    unknown = [name for name in networks if name not in NETWORKS]
+    if unknown:
+        raise click.ClickException(
+            f"networks: got {', '.join(unknown)}, expected some of {', '.join(NETWORKS)}"
+        )
+    table = Table(
+        "network", "minicnn, GiB", "torchvision, GiB", "torchvision's",
+        title=f"Most memory of a training step, SGD with momentum, batch {batch_size}",
+    )  # fmt: skip
+    rows = []
+    for row in compare(list(networks or NETWORKS), batch_size):
+        theirs = row["torchvision"]
+        table.add_row(
+            row["network"], f"{row['minicnn'] / 2**30:.2f}",
+            "" if theirs is None else f"{theirs / 2**30:.2f}", row["twin"] or "",
+        )  # fmt: skip
+        rows.append(row)
+    Console().print(table)
+    if json_path is not None:
+        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 def show(result: dict[str, Any]) -> None:
