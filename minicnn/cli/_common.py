@@ -47,6 +47,12 @@ device_option = click.option(
 )  # fmt: skip
 
 
+crops_option = click.option(
+    "--crops", type=click.Choice(["five", "ten"]),
+    help="Average over the corners and the centre of each picture; ten adds their mirror images.",
+)  # fmt: skip
+
+
 class Shape(click.ParamType):
     """CxHxW, such as 1x28x28."""
 

@@ -76,7 +76,7 @@ def _place(name: str) -> str:
 
 def _print_counts(train: Dataset, test: Dataset) -> None:
     """Print how many images of each class there are."""
-    shape = "x".join(map(str, train.images.shape[1:]))
+    shape = "x".join(map(str, train.image_shape))
     click.echo(f"{train.name}: {len(train):,} training and {len(test):,} test images of {shape}")
     table = make_table("class", ">training", ">test")
     for index, name in enumerate(train.classes):

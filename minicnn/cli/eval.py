@@ -10,6 +10,7 @@ import click
 from minicnn.cli._common import (
     SETTINGS,
     console,
+    crops_option,
     data_folder_option,
     debug_option,
     device_option,
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to draw the confusion matrix.  [default: RUN/confusion.png]",
 )
+@crops_option
 @device_option
 @debug_option
-def command(run: Path, data_folder: Path | None, out: Path | None, device: str) -> int:
+def command(
+    run: Path, data_folder: Path | None, out: Path | None, crops: str | None, device: str
+) -> int:
     """Measure the network of RUN on the test images of its dataset.
 
     Prints loss and accuracy and, for each class, how many were found (recall), how many of those
     named so were right (precision) and what it is mistaken for most; draws the confusion matrix.
+    --crops needs a run whose test pictures are cut to their centre.
     """
     from minicnn.training import RunFolder, evaluate
     from minicnn.training.report import write_confusion
@@ -50,7 +55,7 @@ def command(run: Path, data_folder: Path | None, out: Path | None, device: str) 
     model = load_trained(folder, config, device)
     train, test = load_data(config, data_folder)
     check_data(config, model, train, test)
-    result = evaluate(model, test_loader(config, test))
+    result = evaluate(model, test_loader(config, test, crops))
     picture = out or folder.confusion
     write_confusion(picture, result, config.classes)
     _print_classes(result, config.classes)

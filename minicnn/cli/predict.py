@@ -13,6 +13,7 @@ import numpy as np
 from minicnn.cli._common import (
     SETTINGS,
     console,
+    crops_option,
     debug_option,
     device_option,
     load_trained,
@@ -37,15 +38,19 @@ if TYPE_CHECKING:
     help="How many classes to show for each picture.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every probability as JSON.")
+@crops_option
 @device_option
 @debug_option
-def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool, device: str) -> int:
+def command(
+    run: Path, images: tuple[Path, ...], top: int, as_json: bool, crops: str | None, device: str
+) -> int:
     """Name what is on each IMAGE (PNG, JPEG, ...) with the network of RUN.
 
     A network that was trained on MNIST gets each picture as MNIST was made: grey, bright ink on
     black (a dark drawing on a bright ground is inverted), cropped, scaled to 20 pixels and centred
     by its mass in 28x28. Pictures that are 28x28 already keep their place. Networks trained on a
-    folder of images get the middle of each picture, scaled to the size of those.
+    folder of images get the middle of each picture, scaled to the size of those, or the whole
+    picture where those had any size.
 
     \b
     minicnn predict runs/lenet-mnist seven.png
@@ -57,8 +62,10 @@ def command(run: Path, images: tuple[Path, ...], top: int, as_json: bool, device
     folder = RunFolder.find(run)
     config = folder.load_config()
     model = load_trained(folder, config, device)
-    pixels = np.stack([prepare(path, config) for path in images])
-    probabilities = predict(model, config, pixels)
+    pixels = [prepare(path, config) for path in images]
+    alike = len({picture.shape for picture in pixels}) == 1
+    groups = [np.stack(pixels)] if alike else [picture[np.newaxis] for picture in pixels]
+    probabilities = np.concatenate([predict(model, config, group, crops) for group in groups])
     if as_json:
         _print_json(images, probabilities, config)
     else:

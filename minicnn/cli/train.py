@@ -101,6 +101,7 @@ def command(context: click.Context, model: str | None, data: str, data_folder: P
     minicnn train lenet
     minicnn train lenet --data fashion-mnist --epochs 20 --out runs/fashion
     minicnn train alexnet_small --no-lrn --out runs/without-lrn
+    minicnn train alexnet_small --data folder --data-folder pictures --set data_options.lazy=true
     minicnn train --resume runs/lenet-mnist
     """
     if resume is not None:
@@ -159,7 +160,13 @@ def _begin(
         raise ValueError(f"model: got {model!r}, expected one of {', '.join(sorted(MODELS))}")
     if out is not None:
         RunFolder.check_free(out)
-    train, test = load_dataset(data, data_folder)
+    options = chosen.get("data_options", {})
+    if not isinstance(options, dict):
+        raise ValueError(f"data_options: got {options!r}, expected an object")
+    try:
+        train, test = load_dataset(data, data_folder, **options)
+    except TypeError as error:
+        raise ValueError(f"data_options: {error}") from error
     folder = None if data_folder is None else str(data_folder.resolve())
     config = default_config(model, data, train, data_folder=folder, **chosen)
     trainer = Trainer(config, train, test)
@@ -192,6 +199,7 @@ def _resume(path: Path, data_folder: Path | None, machine: dict[str, Any]) -> in
 
 def _train(trainer: Trainer, run: RunFolder) -> int:
     """Train to the end, write the results and say how it went."""
+    from minicnn.data import DataError
     from minicnn.training import Diverged, Interrupted
     from minicnn.training.progress import clock, make_observer
     from minicnn.training.report import write_results
@@ -214,6 +222,10 @@ def _train(trainer: Trainer, run: RunFolder) -> int:
         raise click.ClickException(f"{run}: {error}; {kept}; a smaller --lr may help") from error
     except BrokenPipeError:
         raise
+    except DataError as error:
+        raise click.ClickException(
+            f"{error}; older files are whole, go on from the last checkpoint with: {go_on}"
+        ) from error
     except OSError as error:
         raise click.ClickException(
             f"{error.filename or run}: {error.strerror or error}; older files are whole, "

@@ -19,10 +19,19 @@ from minicnn.data.digits import load_digits
 from minicnn.data.folder import load_folder, read_image
 from minicnn.data.loader import DataLoader
 from minicnn.data.mnist import load_fashion_mnist, load_mnist
+from minicnn.data.picture_transforms import (
+    ColorJitter,
+    FiveCrop,
+    RandomResizedCrop,
+    RandomShortSide,
+    ResizeShortSide,
+    SubtractMean,
+    TenCrop,
+)
+from minicnn.data.pictures import Pictures
+from minicnn.data.pipeline import TRANSFORMS, Compose, build_transform, fill_in, with_crops
 from minicnn.data.transforms import (
-    TRANSFORMS,
     CenterCrop,
-    Compose,
     Normalize,
     Pad,
     PCALighting,
@@ -32,33 +41,42 @@ from minicnn.data.transforms import (
     RandomShift,
     Resize,
     Transform,
-    build_transform,
 )
 
 __all__ = [
     "DATASETS",
     "TRANSFORMS",
     "CenterCrop",
+    "ColorJitter",
     "Compose",
     "DataError",
     "DataLoader",
     "Dataset",
+    "FiveCrop",
     "Normalize",
     "PCALighting",
     "Pad",
+    "Pictures",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "RandomRotation",
     "RandomShift",
+    "RandomShortSide",
     "Resize",
+    "ResizeShortSide",
+    "SubtractMean",
+    "TenCrop",
     "Transform",
     "build_transform",
+    "fill_in",
     "load_dataset",
     "load_digits",
     "load_fashion_mnist",
     "load_folder",
     "load_mnist",
     "read_image",
+    "with_crops",
 ]
 
 DATASETS = {

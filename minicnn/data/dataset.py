@@ -65,6 +65,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images."""
+        return self.images.shape[1:]
+
+    def sample(self) -> Images:
+        """Return pixels (N, C, H, W) to compute statistics from: here, all of them."""
+        return self.images
+
     def __getitem__(self, indices: int | slice | ArrayLike) -> tuple[Images, Labels]:
         """Return (images, labels) at an index, a slice, a list of indices or a mask."""
         key = indices if isinstance(indices, int | slice) else np.asarray(indices)

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.data.dataset import Dataset
+from minicnn.data.pictures import Pictures
+from minicnn.data.pipeline import Compose, join
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 BatchTransform = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
@@ -29,7 +31,8 @@ class DataLoader:
     is left early leaves them so, and the next one goes on with the next batch.
 
     Args:
-        dataset: the images.
+        dataset: the images; each of `Pictures` is decoded in a small pool of threads and goes
+            through the first stage of `transform` there, see `minicnn.data.pipeline`.
         batch_size: images in a batch; the last batch may be smaller.
         shuffle: a new random order every epoch.
         seed: with the epoch it makes the order, with the batch index too the randomness of
@@ -112,12 +115,34 @@ class DataLoader:
             order = np.random.default_rng([self.seed, epoch, 0]).permutation(order)
         for index in range(start, len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+            rng = np.random.default_rng([self.seed, epoch, index + 1])
+            if isinstance(self.dataset, Pictures):
+                images = _from_files(self.dataset, chosen, self.transform, rng)
+                yield images, self.dataset.labels[chosen]
+                continue
             pixels, labels = self.dataset[chosen]
             images = np.divide(pixels, 255, dtype=np.float32)
             if self.transform is not None:
-                rng = np.random.default_rng([self.seed, epoch, index + 1])
                 images = self.transform(images, rng)
             yield images, labels
+
+
+def _from_files(
+    dataset: Pictures,
+    chosen: NDArray[np.int64],
+    transform: BatchTransform | None,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Decode and transform a batch of pictures; what fixes their size runs in the decoders."""
+    pipeline = transform if isinstance(transform, Compose) else Compose([])
+    alone, together = pipeline.stages(len(chosen), rng)
+
+    def change(place: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return alone(place, np.divide(pixels, 255, dtype=np.float32))
+
+    images = join(dataset.load(chosen, change))
+    rest = transform if transform is not None and pipeline is not transform else together
+    return rest(images, rng)
 
 
 def _in_background(batches: Iterator[Batch], ahead: int) -> Generator[Batch, None, None]:

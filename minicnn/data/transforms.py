@@ -2,14 +2,13 @@
 
 Every transform is called as `transform(images, rng)`; those that draw take one draw per image from
 `rng` and from nowhere else, so a batch is reproducible. `describe()` gives a transform as JSON-able
-data, `build_transform` makes it again from that.
+data, `minicnn.data.pipeline.build_transform` makes it again from that.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,16 @@ Size = int | Sequence[int]
 
 
 class Transform:
-    """Base of all transforms. An instance's attributes are its arguments, as JSON-able data."""
+    """Base of all transforms. An instance's attributes are its arguments, as JSON-able data.
+
+    Attributes:
+        fixes_size: whether images of any size become images of one size.
+        one_by_one: whether equal images may come out of different sizes, so that it takes a batch
+            of one image only; see `minicnn.data.pipeline.Compose`.
+    """
+
+    fixes_size = False
+    one_by_one = False
 
     def __call__(self, images: Array, rng: np.random.Generator) -> Array:
         """Transform a batch (N, C, H, W) of floats; TypeError or ValueError if it is not one."""
@@ -52,29 +60,6 @@ class Transform:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Compose(Transform):
-    """Apply transforms one after the other; `rng` passes from one to the next.
-
-    Args:
-        transforms: in the order of their use; none gives the identity.
-    """
-
-    def __init__(self, transforms: Iterable[Transform]) -> None:
-        self.transforms = list(transforms)
-        for transform in self.transforms:
-            if not isinstance(transform, Transform):
-                raise TypeError(f"transforms: expected Transforms, got {transform!r}")
-
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        for transform in self.transforms:
-            images = transform(images, rng)
-        return images
-
-    def describe(self) -> dict[str, Any]:
-        parts = [transform.describe() for transform in self.transforms]
-        return {"name": "Compose", "transforms": parts}
-
-
 class Normalize(Transform):
     """Compute (images - mean) / std channel by channel.
 
@@ -84,8 +69,8 @@ class Normalize(Transform):
     """
 
     def __init__(self, mean: Numbers, std: Numbers) -> None:
-        self.mean = _numbers("mean", mean)
-        self.std = _numbers("std", std)
+        self.mean = numbers("mean", mean)
+        self.std = numbers("std", std)
         if len(self.mean) != len(self.std):
             raise ValueError(
                 f"std: expected as many numbers as in mean ({len(self.mean)}), got {len(self.std)}"
@@ -107,7 +92,7 @@ class Normalize(Transform):
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         if len(self.mean) > 1:
-            _check_channels(len(self.mean), images, "mean")
+            check_channels(len(self.mean), images, "mean")
         mean = np.array(self.mean, images.dtype)[:, np.newaxis, np.newaxis]
         std = np.array(self.std, images.dtype)[:, np.newaxis, np.newaxis]
         return (images - mean) / std
@@ -122,8 +107,8 @@ class Pad(Transform):
     """
 
     def __init__(self, padding: Size, fill: float = 0.0) -> None:
-        self.padding = _pair("padding", padding, 0)
-        self.fill = _number("fill", fill)
+        self.padding = pair("padding", padding, 0)
+        self.fill = number("fill", fill)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         vertical, horizontal = self.padding
@@ -137,11 +122,13 @@ class CenterCrop(Transform):
         size: (height, width) or one number for both; at most the size of the images.
     """
 
+    fixes_size = True
+
     def __init__(self, size: Size) -> None:
-        self.size = _pair("size", size, 1)
+        self.size = pair("size", size, 1)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        _check_fits(self.size, images)
+        check_fits(self.size, images)
         (height, width), (full_h, full_w) = self.size, images.shape[2:]
         top, left = (full_h - height) // 2, (full_w - width) // 2
         return images[:, :, top : top + height, left : left + width].copy()
@@ -154,8 +141,10 @@ class Resize(Transform):
         size: (height, width) or one number for both.
     """
 
+    fixes_size = True
+
     def __init__(self, size: Size) -> None:
-        self.size = _pair("size", size, 1)
+        self.size = pair("size", size, 1)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         return geometry.resize(images, *self.size)
@@ -170,15 +159,17 @@ class RandomCrop(Transform):
         fill: value of the padding.
     """
 
+    fixes_size = True
+
     def __init__(self, size: Size, padding: Size = 0, fill: float = 0.0) -> None:
-        self.size = _pair("size", size, 1)
-        self.padding = _pair("padding", padding, 0)
-        self.fill = _number("fill", fill)
+        self.size = pair("size", size, 1)
+        self.padding = pair("padding", padding, 0)
+        self.fill = number("fill", fill)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         vertical, horizontal = self.padding
         padded = geometry.pad(images, vertical, vertical, horizontal, horizontal, self.fill)
-        _check_fits(self.size, padded)
+        check_fits(self.size, padded)
         return _random_windows(padded, self.size, rng)
 
 
@@ -190,7 +181,7 @@ class RandomShift(Transform):
     """
 
     def __init__(self, max_shift: Size) -> None:
-        self.max_shift = _pair("max_shift", max_shift, 0)
+        self.max_shift = pair("max_shift", max_shift, 0)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         vertical, horizontal = self.max_shift
@@ -206,7 +197,7 @@ class RandomHorizontalFlip(Transform):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _number("p", p)
+        self.p = number("p", p)
         if not 0 <= self.p <= 1:
             raise ValueError(f"p: expected a probability in [0, 1], got {p}")
 
@@ -225,7 +216,7 @@ class RandomRotation(Transform):
     """
 
     def __init__(self, degrees: float) -> None:
-        self.degrees = _number("degrees", degrees)
+        self.degrees = number("degrees", degrees)
         if self.degrees < 0:
             raise ValueError(f"degrees: expected 0 or more, got {degrees}")
 
@@ -252,9 +243,9 @@ class PCALighting(Transform):
     def __init__(
         self, eigenvalues: Numbers, eigenvectors: Sequence[Numbers], std: float = 0.1
     ) -> None:
-        self.eigenvalues = _numbers("eigenvalues", eigenvalues)
-        self.eigenvectors = [_numbers("eigenvectors", row) for row in eigenvectors]
-        self.std = _number("std", std)
+        self.eigenvalues = numbers("eigenvalues", eigenvalues)
+        self.eigenvectors = [numbers("eigenvectors", row) for row in eigenvectors]
+        self.std = number("std", std)
         channels = len(self.eigenvalues)
         if [len(row) for row in self.eigenvectors] != [channels] * channels:
             raise ValueError(
@@ -280,52 +271,10 @@ class PCALighting(Transform):
         return cls(values[::-1], list(vectors[:, ::-1]), std)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        _check_channels(len(self.eigenvalues), images, "eigenvalues")
+        check_channels(len(self.eigenvalues), images, "eigenvalues")
         alpha = rng.normal(0, self.std, (len(images), len(self.eigenvalues)))
         shifts = (alpha * self.eigenvalues) @ np.transpose(self.eigenvectors)
         return images + shifts.astype(images.dtype)[:, :, np.newaxis, np.newaxis]
-
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    kind.__name__: kind
-    for kind in (
-        CenterCrop,
-        Normalize,
-        Pad,
-        PCALighting,
-        RandomCrop,
-        RandomHorizontalFlip,
-        RandomRotation,
-        RandomShift,
-        Resize,
-    )
-}
-
-
-def build_transform(specs: Iterable[str | Mapping[str, Any]]) -> Compose:
-    """Make a pipeline from JSON-able descriptions.
-
-        build_transform([{"name": "RandomShift", "max_shift": 2}, "RandomHorizontalFlip"])
-
-    Args:
-        specs: names of transforms, or what `describe()` returns: "name" and the arguments.
-
-    Raises:
-        ValueError: unknown name, unknown or missing argument, an argument out of its range.
-    """
-    transforms = []
-    for spec in specs:
-        arguments = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
-        name = arguments.pop("name", None)
-        if name not in TRANSFORMS:
-            raise ValueError(f"transform: expected one of {', '.join(TRANSFORMS)}, got {name!r}")
-        kind = TRANSFORMS[name]
-        try:
-            transforms.append(kind(**arguments))
-        except TypeError as error:
-            signature = f"{name}{inspect.signature(kind)}"
-            raise ValueError(f"transform: {error}; expected {signature}") from error
-    return Compose(transforms)
 
 
 def _random_windows(images: Array, size: Sequence[int], rng: np.random.Generator) -> Array:
@@ -335,7 +284,8 @@ def _random_windows(images: Array, size: Sequence[int], rng: np.random.Generator
     return geometry.windows(images, top, left, height, width)
 
 
-def _check_fits(size: list[int], images: Array) -> None:
+def check_fits(size: Sequence[int], images: Array) -> None:
+    """Refuse images that are smaller than `size`."""
     if size[0] > images.shape[2] or size[1] > images.shape[3]:
         raise ValueError(
             f"images: expected at least {size[0]}x{size[1]} to crop from, "
@@ -343,14 +293,16 @@ def _check_fits(size: list[int], images: Array) -> None:
         )
 
 
-def _check_channels(expected: int, images: Array, name: str) -> None:
+def check_channels(expected: int, images: Array, name: str) -> None:
+    """Refuse images with other channels than the argument `name` has."""
     if images.shape[1] != expected:
         raise ValueError(
             f"images: expected {expected} channels, as {name} has, got {images.shape[1]}"
         )
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """Return a finite number as a float; TypeError or ValueError names the argument."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not math.isfinite(value):
@@ -358,18 +310,20 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _numbers(name: str, values: Any) -> list[float]:
+def numbers(name: str, values: Any) -> list[float]:
+    """Return one number or several as a list."""
     if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str):
         if len(values) == 0:
             raise ValueError(f"{name}: expected at least one number, got none")
-        return [_number(name, value) for value in values]
-    return [_number(name, values)]
+        return [number(name, value) for value in values]
+    return [number(name, values)]
 
 
-def _pair(name: str, value: Any, least: int) -> list[int]:
-    pair = list(value) if isinstance(value, Sequence) else [value, value]
-    if len(pair) != 2 or not all(type(part) is int for part in pair):
+def pair(name: str, value: Any, least: int) -> list[int]:
+    """Return one integer for both, or two, as a list of two."""
+    both = list(value) if isinstance(value, Sequence) else [value, value]
+    if len(both) != 2 or not all(type(part) is int for part in both):
         raise TypeError(f"{name}: expected an integer or two, got {value!r}")
-    if min(pair) < least:
+    if min(both) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return pair
+    return both

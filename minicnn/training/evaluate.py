@@ -65,6 +65,26 @@ def device_of_module(model: Module) -> str:
     return next((parameter.device for parameter in model.parameters()), "cpu")
 
 
+def average_views(scores: Tensor, count: int) -> Tensor:
+    """Return the logarithm of the probabilities averaged over the views of each image.
+
+    Args:
+        scores: (count * views, K), the views of an image following each other.
+        count: how many images there are.
+
+    Returns:
+        (count, K); its softmax is the average itself.
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    neural networks", 2012, section 4.1.
+    """
+    log_probs = F.log_softmax(scores, 1).cpu().numpy().reshape(count, -1, scores.shape[1])
+    # The largest view is taken out, so that tiny probabilities do not become log 0.
+    top = log_probs.max(axis=1)
+    mean = top + np.log(np.exp(log_probs - top[:, np.newaxis]).mean(axis=1))
+    return Tensor(mean).to(scores.device)
+
+
 def evaluate(
     model: Module, loader: DataLoader, on_batch: Callable[[int], None] | None = None
 ) -> Evaluation:
@@ -73,7 +93,8 @@ def evaluate(
     Args:
         model: maps (N, C, H, W) images to (N, K) scores, on its device; its mode is put back at
             the end.
-        loader: gives (images, labels) batches; labels lie in 0 .. K-1.
+        loader: gives (images, labels) batches; labels lie in 0 .. K-1. Where there are several
+            views of each image, one after the other, the probabilities are averaged over them.
         on_batch: called with the number of images done after each batch; may raise to stop.
     """
     was_training = model.training
@@ -85,6 +106,8 @@ def evaluate(
         with no_grad():
             for images, labels in loader:
                 scores = model(Tensor(images).to(device))
+                if len(images) != len(labels):
+                    scores = average_views(scores, len(labels))
                 target = Tensor(labels).to(device)
                 loss_sum += F.cross_entropy(scores, target, reduction="sum").item()
                 np.add.at(confusion, (labels, to_host(scores.data.argmax(axis=1))), 1)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn import functional as F
-from minicnn.data import DataLoader, Dataset, build_transform, read_image
+from minicnn.data import Dataset, read_image
 from minicnn.grad_mode import no_grad
 from minicnn.nn import Module
 from minicnn.tensor import Tensor
 from minicnn.training.config import TrainingConfig
-from minicnn.training.evaluate import device_of_module
+from minicnn.training.evaluate import average_views, device_of_module
 from minicnn.training.pictures import FRAMES, place, read_grey
+from minicnn.training.trainer import test_loader
 
 
 def prepare(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
@@ -33,12 +34,12 @@ def prepare(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
     """
     if config.data in FRAMES:
         return place(read_grey(path), FRAMES[config.data])
-    channels, height, width = config.image_shape
-    return read_image(path, (height, width), channels)
+    channels, *size = config.image_shape
+    return read_image(path, (size[0], size[1]) if size else None, channels)
 
 
 def predict(
-    model: Module, config: TrainingConfig, images: NDArray[np.uint8]
+    model: Module, config: TrainingConfig, images: NDArray[np.uint8], crops: str | None = None
 ) -> NDArray[np.float64]:
     """Return the probability of each class for each image.
 
@@ -46,15 +47,16 @@ def predict(
         model: a trained network in evaluation mode, on any device.
         config: the settings it was trained with.
         images: (N, C, H, W), as `prepare` makes them.
+        crops: "five" or "ten" views of each to average over, see `test_loader`.
 
     Returns:
         (N, K); rows add up to 1.
     """
     unlabelled = Dataset(images, np.zeros(len(images), np.int64), config.classes)
-    loader = DataLoader(
-        unlabelled, config.batch_size, transform=build_transform(config.test_transforms)
-    )
     device = device_of_module(model)
+    scores = []
     with no_grad():
-        scores = [model(Tensor(batch).to(device)) for batch, _ in loader]
+        for batch, labels in test_loader(config, unlabelled, crops):
+            views = model(Tensor(batch).to(device))
+            scores.append(views if crops is None else average_views(views, len(labels)))
         return np.concatenate([F.softmax(x.double(), 1).cpu().numpy() for x in scores])

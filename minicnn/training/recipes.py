@@ -5,10 +5,11 @@ Tables rather than code: a recipe belongs to an optimizer, a dataset or a networ
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
-from minicnn.data import Dataset, Normalize
+from minicnn.data import Dataset, Pictures, fill_in
 from minicnn.models import MODELS, create_model
 from minicnn.training.config import TrainingConfig
 
@@ -83,19 +84,30 @@ def default_config(model: str, data: str, train: Dataset, **settings: Any) -> Tr
         **chosen.pop("optimizer_options", {}),
     }
     input_shape = build(model, model_options).input_shape
-    fit = fit_transforms(train.images.shape[2:], input_shape[1:])
-    statistics = MODEL_INPUT.get(model) or DATA_INPUT.get(data) or _statistics(train)
+    if isinstance(train, Pictures):
+        fit, test_fit = picture_transforms(input_shape[1:])
+    else:
+        fit = test_fit = fit_transforms(train.image_shape[1:], input_shape[1:])
+    statistics = MODEL_INPUT.get(model) or DATA_INPUT.get(data) or {}
     normalize = {"name": "Normalize", **statistics}
+    chosen = {
+        "train_transforms": [*fit, *AUGMENTATION.get(data, []), normalize],
+        "test_transforms": [*test_fit, normalize],
+        **chosen,
+    }
+    # Both lists are fitted at once: of pictures, every sample is a walk through the files.
+    sample = functools.cache(train.sample)
+    for name in ("train_transforms", "test_transforms"):
+        if isinstance(chosen[name], list):
+            chosen[name] = fill_in(chosen[name], sample)
     return TrainingConfig.from_dict(
         {
             "model": model,
             "data": data,
             "classes": list(train.classes),
-            "image_shape": list(train.images.shape[1:]),
+            "image_shape": list(train.image_shape),
             "model_options": model_options,
             "optimizer_options": optimizer_options,
-            "train_transforms": [*fit, *AUGMENTATION.get(data, []), normalize],
-            "test_transforms": [*fit, normalize],
             **chosen,
         }
     )
@@ -112,7 +124,7 @@ def build(model: str, options: dict[str, Any]) -> Any:
 def fitting_options(model: str, train: Dataset) -> dict[str, Any]:
     """Return the builder's options for these images, as far as it has any."""
     known = inspect.signature(MODELS[model]).parameters if model in MODELS else {}
-    wanted = {"in_channels": train.images.shape[1], "num_classes": len(train.classes)}
+    wanted = {"in_channels": train.image_shape[0], "num_classes": len(train.classes)}
     return {name: value for name, value in wanted.items() if name in known}
 
 
@@ -129,6 +141,15 @@ def fit_transforms(size: tuple[int, ...], wanted: tuple[int, ...]) -> list[dict[
     return [{"name": "Resize", "size": list(wanted)}]
 
 
-def _statistics(train: Dataset) -> dict[str, Any]:
-    normalize = Normalize.fit(train.images)
-    return {"mean": normalize.mean, "std": normalize.std}
+def picture_transforms(wanted: tuple[int, ...]) -> tuple[list[dict[str, Any]], ...]:
+    """Return what brings pictures of any size to a network's (H, W), in training and in tests.
+
+    The shorter side becomes 8/7 of the longer one wanted, as 256 is of 224; then a window is cut
+    out, at random or in the centre.
+    """
+    short: dict[str, Any] = {"name": "ResizeShortSide", "size": -(-8 * max(wanted) // 7)}
+    size = list(wanted)
+    return [short, {"name": "RandomCrop", "size": size}], [
+        short,
+        {"name": "CenterCrop", "size": size},
+    ]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.backend import check_device, get_array_module, set_num_threads
-from minicnn.data import DataLoader, Dataset, build_transform
+from minicnn.data import DataLoader, Dataset, build_transform, with_crops
 from minicnn.models.classifier import Classifier, scores_of
 from minicnn.models.initialize import initialize
 from minicnn.nn import Module
@@ -312,9 +312,24 @@ def _build_optimizer(config: TrainingConfig, model: Module) -> Optimizer:
         raise ValueError(f"optimizer_options: {error}") from error
 
 
-def test_loader(config: TrainingConfig, test: Dataset) -> DataLoader:
-    """Return the loader of the test images, in their order."""
-    return DataLoader(test, config.batch_size, transform=build_transform(config.test_transforms))
+def test_loader(config: TrainingConfig, test: Dataset, crops: str | None = None) -> DataLoader:
+    """Return the loader of the test images, in their order.
+
+    Args:
+        config: the run's settings.
+        test: the images.
+        crops: "five" or "ten" views of each in place of the centre, see `data.with_crops`.
+
+    Raises:
+        ValueError: the run's test transforms have no CenterCrop.
+    """
+    if crops is None:
+        specs, size = config.test_transforms, config.batch_size
+    else:
+        specs = with_crops(config.test_transforms, crops)
+        # As many views at once as images otherwise, so that memory suffices for both.
+        size = max(1, config.batch_size // 10)
+    return DataLoader(test, size, transform=build_transform(specs))
 
 
 def check_data(config: TrainingConfig, model: Module, train: Dataset, test: Dataset) -> None:

@@ -240,7 +240,7 @@ def test_build_transform():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("Blur", "transform: expected one of CenterCrop, .*Resize, got 'Blur'"),
+        ("Blur", "transform: expected one of CenterCrop, .*TenCrop, got 'Blur'"),
         ({"max_shift": 2}, "transform: expected one of .* got None"),
         (3, "transform: expected one of .* got 3"),
         ({"name": "RandomShift"}, r"missing .*'max_shift'; expected RandomShift\("),
