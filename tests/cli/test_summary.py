@@ -40,7 +40,7 @@ def test_without_a_model_the_networks_are_listed(cli):
     [
         (["lenet5", "--classes", "7"], "classes: got 7, but lenet5 always has 10"),
         (["lenet5", "--input", "1x28x28"], "expected"),
-        (["lenet", "--input", "1x8x8"], "input_size"),
+        (["lenet", "--input", "1x8x8"], "the smallest that fit are 16 x 16"),
     ],
 )
 def test_what_does_not_fit_is_one_line(cli, arguments, message):
