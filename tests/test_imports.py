@@ -23,7 +23,7 @@ ROOMS = [
     {"kernelcheck"},
     {"autograd", "tensor", "tensor_methods", "creation"},
     {"functional"},
-    {"gradcheck", "opcheck", "optim", "serialization", "data"},
+    {"gradcheck", "opcheck", "optim", "serialization", "torch_file", "torch_pickle", "data"},
     {"nn"},
     {"summary", "models"},
     {"training"},

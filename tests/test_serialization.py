@@ -65,6 +65,19 @@ def test_arrays_and_metadata_come_back(tmp_path):
         loaded[name][...] = 0  # writable
 
 
+@pytest.mark.parametrize("dtype", "? u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8 c8".split())
+def test_every_dtype_lies_where_its_size_allows(tmp_path, dtype):
+    arrays = {"byte": np.ones(3, np.uint8), "x": np.arange(5).astype(dtype)}
+    save_tensors(tmp_path / "a.safetensors", arrays)
+    loaded, _ = load_tensors(tmp_path / "a.safetensors")
+    assert loaded["x"].dtype == arrays["x"].dtype
+    np.testing.assert_array_equal(loaded["x"], arrays["x"])
+    data = (tmp_path / "a.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    begin = 8 + length + json.loads(data[8 : 8 + length])["x"]["data_offsets"][0]
+    assert begin % arrays["x"].itemsize == 0
+
+
 def test_file_follows_the_format(tmp_path):
     save_tensors(tmp_path / "a.safetensors", some_arrays())
     for name, array in read_by_hand(tmp_path / "a.safetensors").items():
@@ -135,6 +148,8 @@ def test_a_missing_file_or_a_folder_is_an_os_error(tmp_path, name):
     ("tensors", "metadata", "error", "message"),
     [
         ({"a": [1, 2]}, None, TypeError, r"tensors\['a'\].*NumPy array, got list"),
+        ({1: np.zeros(1)}, None, TypeError, "got the name 1, expected a string"),
+        ({"__metadata__": np.zeros(1)}, None, ValueError, "can be called __metadata__"),
         ({}, {"a": 1}, TypeError, r"metadata\['a'\].*string, got int"),
         ({"a": np.array(["x"])}, None, ValueError, "cannot store arrays of <U1"),
         ({"a": np.array([None])}, None, ValueError, "cannot store arrays of object"),
