@@ -60,6 +60,8 @@ class Module:
     """
 
     training: bool
+    # Names of state that `load_state_dict` leaves as it is if the file is too old to have it.
+    _may_be_missing: tuple[str, ...] = ()
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
@@ -300,6 +302,7 @@ class Module:
 
         Args:
             state_dict: Tensors or arrays by path; cast to the dtype of what they fill.
+                Batch norm's `num_batches_tracked`, which PyTorch had not before 0.4.1, may lack.
             strict: False passes over missing and unexpected keys; shapes must agree all the same.
 
         Returns:
@@ -312,7 +315,12 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict: got {type(state_dict).__name__}, expected a mapping")
         own = dict(self._named_state())
-        missing = [key for key in own if key not in state_dict]
+        excused = {
+            _join(path, name)
+            for path, module in self.named_modules(remove_duplicate=False)
+            for name in module._may_be_missing
+        }
+        missing = [key for key in own if key not in state_dict and key not in excused]
         unexpected = [key for key in state_dict if key not in own]
         values = {key: _values(state_dict[key]) for key in own if key in state_dict}
         problems = []

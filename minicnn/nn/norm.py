@@ -20,6 +20,7 @@ class _BatchNorm(Module):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    _may_be_missing = ("num_batches_tracked",)
 
     def __init__(
         self,

@@ -205,6 +205,27 @@ def test_loading_not_strictly_reports_keys_but_refuses_shapes():
         block.load_state_dict([1, 2])
 
 
+def test_files_from_before_batches_were_counted_load_and_leave_the_count():
+    """PyTorch counts since 0.4.1 and takes older files; so do we, and nothing else may lack."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.BatchNorm2d(2)))
+    net[1][0].num_batches_tracked.fill_(5)
+    state = {key: value.data + 1 for key, value in net.state_dict().items()}
+    del state["1.0.num_batches_tracked"]
+    assert net.load_state_dict(state) == ([], [])
+    assert net[1][0].num_batches_tracked.item() == 5
+    assert net[1][0].running_mean.tolist() == [1.0, 1.0]
+    state["1.0.num_batches_tracked"] = np.array(9)
+    net.load_state_dict(state)
+    assert net[1][0].num_batches_tracked.item() == 9
+    del state["1.0.running_var"]
+    with pytest.raises(ValueError, match=r"missing keys: 1\.0\.running_var$"):
+        net.load_state_dict(state)
+    with pytest.raises(ValueError, match="unexpected keys: num_batches_tracked"):
+        nn.Linear(1, 1, bias=False).load_state_dict(
+            {"weight": np.ones((1, 1)), "num_batches_tracked": np.array(1)}
+        )
+
+
 def test_a_foreign_checkpoint_gives_a_short_message():
     net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(40)))
     with pytest.raises(ValueError, match=r"and 70 more; unexpected keys: x") as caught:
