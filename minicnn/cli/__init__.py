@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 import click
 
-COMMANDS = ("train", "eval", "predict", "summary", "data", "gradcheck", "kernels", "cudasim")
+COMMANDS = (
+    "train", "eval", "predict", "summary", "convert", "data", "gradcheck", "kernels", "cudasim",
+)  # fmt: skip
 
 
 class LazyGroup(click.Group):
