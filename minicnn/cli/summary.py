@@ -68,6 +68,8 @@ def command(
     frozen = summary.total_parameters - summary.trainable_parameters
     if frozen:
         click.echo(f"{frozen:,} of the parameters are frozen")
+    for note in network.notes():
+        click.echo(note)
     return 0
 
 

@@ -48,3 +48,10 @@ def test_what_does_not_fit_is_one_line(cli, arguments, message):
     assert (code, out) == (2, "")
     assert err.startswith("minicnn: error: ") and message in err
     assert err.count("\n") == 1
+
+
+def test_notes_of_a_network_stand_under_its_table(cli):
+    code, out, _ = cli("summary", "alexnet")
+    assert code == 0
+    assert "34,848 weights" in out and "60,965,224" in out
+    assert "37,748,736" in out and "177,209,344" in out
