@@ -54,6 +54,8 @@ class Assignment(click.ParamType):
               help="Folder of the run, new or empty.  [default: runs/MODEL-DATA]")
 @click.option("--resume", type=FOLDER, metavar="RUN",
               help="Go on with the run in this folder, exactly where it stopped.")
+@click.option("--recipe", metavar="NAME",
+              help="Start from a paper's settings; `minicnn recipes` lists them.")
 @click.option("--epochs", type=AT_LEAST_1, metavar="N",
               help="How often the training images are gone through.")
 @click.option("--batch-size", type=AT_LEAST_1, metavar="N", help="Images a step.")

@@ -9,9 +9,11 @@ import functools
 import inspect
 from typing import Any
 
+from minicnn import nn
 from minicnn.data import Dataset, Pictures, fill_in
 from minicnn.models import MODELS, create_model
 from minicnn.training.config import TrainingConfig
+from minicnn.training.papers import recipe_settings
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 4,
@@ -60,30 +62,37 @@ AUGMENTATION: dict[str, list[dict[str, Any]]] = {
 MOST_PADDING = 0.25
 
 
-def default_config(model: str, data: str, train: Dataset, **settings: Any) -> TrainingConfig:
+def default_config(
+    model: str, data: str, train: Dataset, recipe: str | None = None, **settings: Any
+) -> TrainingConfig:
     """Return the settings of a run, defaults filled in.
 
     Args:
         model, data: names of the network and the dataset.
         train: the training images, for their shape and class names.
+        recipe: a name of `minicnn.training.papers.RECIPES`, whose settings replace the defaults.
         settings: what the user chose; entries of `optimizer_options` and `model_options` add to or
             replace the defaults.
 
     Raises:
         ValueError: a name or option unknown, or a setting out of range.
     """
-    chosen = {
-        **DEFAULTS,
-        **MODEL_SETTINGS.get(model, {}),
-        **DATA_SETTINGS.get(data, {}),
-        **settings,
-    }
-    model_options = {**fitting_options(model, train), **chosen.pop("model_options", {})}
-    optimizer_options = {
-        **OPTIMIZER_OPTIONS.get(chosen["optimizer"], {}),
-        **chosen.pop("optimizer_options", {}),
-    }
-    input_shape = build(model, model_options).input_shape
+    model_options = {**fitting_options(model, train), **settings.pop("model_options", {})}
+    with nn.init.skip_init():
+        input_shape = build(model, model_options).input_shape
+    if recipe is not None:
+        chosen = recipe_settings(recipe, input_shape[1:], settings)
+    else:
+        chosen = {
+            **DEFAULTS,
+            **MODEL_SETTINGS.get(model, {}),
+            **DATA_SETTINGS.get(data, {}),
+            **settings,
+        }
+        chosen["optimizer_options"] = {
+            **OPTIMIZER_OPTIONS.get(chosen["optimizer"], {}),
+            **chosen.get("optimizer_options", {}),
+        }
     if isinstance(train, Pictures):
         fit, test_fit = picture_transforms(input_shape[1:])
     else:
@@ -107,7 +116,6 @@ def default_config(model: str, data: str, train: Dataset, **settings: Any) -> Tr
             "classes": list(train.classes),
             "image_shape": list(train.image_shape),
             "model_options": model_options,
-            "optimizer_options": optimizer_options,
             **chosen,
         }
     )
