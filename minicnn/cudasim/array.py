@@ -8,6 +8,7 @@ CuPy's words where it has some:
     x[1:3] = host                    ValueError; x[...] = 0 and x.set(host) are right
     x.sum()                          a device array without dimensions, never a NumPy scalar
     x == y                           a device array, so `if x == y` copies one value to the host
+    x + 1 where x is on device 1     ValueError unless that is current; x.copy() brings it over
 
 In three things the look-alike is stricter, since CuPy goes wrong without a word: an integer array
 used as an index must stay inside (CuPy wraps it around), the results of `broadcast_to` cannot be
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.cudasim.devices import check_current
 from minicnn.cudasim.storage import Allocation, allocate
 
 SUPPORTED = frozenset("?bhilqBHILQefdFD")
@@ -63,6 +65,16 @@ def host(value: Any) -> Any:
     raise TypeError(f"Unsupported type {type(value)}")
 
 
+def operand(value: Any) -> Any:
+    """Return what `host` does, of arrays on the current device alone.
+
+    Raises:
+        TypeError: see `host`.
+        ValueError: for an array of another device.
+    """
+    return value._here() if isinstance(value, ndarray) else host(value)
+
+
 def wrap(result: Any, order: str = "C") -> Any:
     """Copy what NumPy computed to the device: an array, a number, or a tuple or list of them.
 
@@ -93,14 +105,14 @@ def call(function: Callable[..., Any], *arguments: Any, out: Any = None, **optio
         out: the device array to write to; None makes a new one.
         options: passed on as they are.
     """
-    values = [host(value) for value in arguments]
+    values = [operand(value) for value in arguments]
     with np.errstate(all="ignore"):
         if out is None:
             return wrap(function(*values, **options))
         target = out[0] if isinstance(out, tuple) else out
         if not isinstance(target, ndarray):
             raise TypeError(f"Unsupported type {type(target)}")
-        function(*values, out=target._array, **options)
+        function(*values, out=target._here(), **options)
     target._memory.mark(target._array)
     return target
 
@@ -138,7 +150,7 @@ class MemoryPointer:
 
     Attributes:
         ptr: the address, as an integer.
-        device_id: always 0.
+        device_id: the number of the device.
     """
 
     __slots__ = ("device_id", "mem", "ptr")
@@ -146,7 +158,7 @@ class MemoryPointer:
     def __init__(self, address: int, mem: Allocation):
         self.ptr = address
         self.mem = mem
-        self.device_id = 0
+        self.device_id = mem.device
 
     def __int__(self) -> int:
         return self.ptr
@@ -229,7 +241,14 @@ class ndarray:
     def _view_or_copy(self, array: NDArray) -> ndarray:
         """Return what NumPy made of this array: a view if it is one."""
         shared = not array.size or np.may_share_memory(array, self._array)
+        if not shared:
+            check_current(self._memory.device)
         return self._view(array) if shared else wrap(array)
+
+    def _here(self) -> NDArray:
+        """Return the array behind this one, to compute with: its device must be the current one."""
+        check_current(self._memory.device)
+        return self._array
 
     # What it is --------------------------------------------------------------------------------
 
@@ -273,7 +292,7 @@ class ndarray:
     def device(self) -> Any:
         from minicnn.cudasim.cuda import Device
 
-        return Device(0)
+        return Device(self._memory.device)
 
     # To the host and back ----------------------------------------------------------------------
 
@@ -357,7 +376,8 @@ class ndarray:
         return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ndarray:
-        return self.copy()
+        with self.device:
+            return self.copy()
 
     def __int__(self) -> int:
         return int(self._array)
@@ -408,18 +428,18 @@ class ndarray:
 
     def __getitem__(self, slices: Any) -> ndarray:
         index, advanced = _plain_index(slices)
-        picked = self._array[index]
+        picked = (self._here() if advanced else self._array)[index]
         return wrap(picked) if advanced else self._view(picked)
 
     def __setitem__(self, slices: Any, value: Any) -> None:
         index, advanced = _plain_index(slices)
         if isinstance(value, ndarray):
-            source = value._array
+            source = value._here()
         elif advanced:
             source = np.asarray(value, self.dtype)
         else:
             source = self._number(value)
-        self._array[index] = source
+        self._here()[index] = source
         if advanced:
             self._memory.mark(self._array, index)
         else:
@@ -428,9 +448,9 @@ class ndarray:
     def _scatter(self, function: np.ufunc, slices: Any, value: Any) -> None:
         """Apply a function in place at an index whose places may repeat."""
         index, _ = _plain_index(slices)
-        source = value._array if isinstance(value, ndarray) else np.asarray(value, self.dtype)
+        source = value._here() if isinstance(value, ndarray) else np.asarray(value, self.dtype)
         with np.errstate(all="ignore"):
-            function.at(self._array, index, source.astype(self.dtype, copy=False))
+            function.at(self._here(), index, source.astype(self.dtype, copy=False))
         self._memory.mark(self._array, index)
 
     def _number(self, value: Any) -> NDArray:
@@ -446,17 +466,17 @@ class ndarray:
 
     def fill(self, value: Any) -> None:
         """Set every element to one number."""
-        self._array[...] = self._number(value)
+        self._here()[...] = self._number(value)
         self._memory.mark(self._array)
 
     def take(self, indices: Any, axis: int | None = None, out: ndarray | None = None) -> ndarray:
-        plain = indices._array if isinstance(indices, ndarray) else np.asarray(indices, int)
+        plain = indices._here() if isinstance(indices, ndarray) else np.asarray(indices, int)
         return call(np.take, self, out=out, indices=plain, axis=axis)
 
     def nonzero(self) -> tuple[ndarray, ...]:
         if self.ndim == 0:
             raise ValueError("Calling nonzero on 0d arrays is not allowed.")
-        return wrap(self._array.nonzero())
+        return wrap(self._here().nonzero())
 
     # Another shape or dtype --------------------------------------------------------------------
 
@@ -468,7 +488,7 @@ class ndarray:
         sizes = shape[0] if len(shape) == 1 else shape
         array = self._array.reshape(sizes, order="F" if order == "F" else "C")
         if copy:
-            return wrap(array)
+            return wrap(array)  # on the current device, as all copies
         made = self._view_or_copy(array)
         if copy is False and made.base is None:
             raise ValueError("Unable to avoid creating a copy while reshaping.")
@@ -478,7 +498,7 @@ class ndarray:
         return self.reshape(-1, order=order)
 
     def flatten(self, order: str = "C") -> ndarray:
-        return wrap(self._array.flatten("F" if order == "F" else "C"))
+        return wrap(self._here().flatten("F" if order == "F" else "C"))
 
     def transpose(self, *axes: Any) -> ndarray:
         return self._view(self._array.transpose(*axes))
@@ -511,9 +531,13 @@ class ndarray:
             name = "subok" if casting is None else "casting"
             raise TypeError(f"{name} is not supported yet")
         cast = self._array.astype(device_dtype(dtype), order=order, copy=copy)  # type: ignore[call-overload]
-        return self if cast is self._array else wrap(cast, "K")
+        if cast is self._array:
+            return self
+        check_current(self._memory.device)
+        return wrap(cast, "K")
 
     def copy(self, order: str = "C") -> ndarray:
+        """Return a copy on the current device, from whichever this array is on."""
         return wrap(self._array.copy(order), "K")  # type: ignore[arg-type]
 
     # Arithmetic --------------------------------------------------------------------------------
@@ -616,7 +640,7 @@ class ndarray:
         return call(np.cumprod, self, out=out, axis=axis, dtype=dtype)
 
     def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:
-        low, high = (None if bound is None else host(bound) for bound in (min, max))
+        low, high = (None if bound is None else operand(bound) for bound in (min, max))
         return call(np.clip, self, out=out, a_min=low, a_max=high)
 
     def round(self, decimals: int = 0, out: Any = None) -> Any:
@@ -632,7 +656,7 @@ class ndarray:
 
     def sort(self, axis: int = -1) -> None:
         """Sort in place."""
-        self._array.sort(axis)
+        self._here().sort(axis)
 
     def argsort(self, axis: Any = -1) -> ndarray:
         return call(np.argsort, self, axis=axis, kind="stable")
@@ -646,7 +670,7 @@ def _plain_index(slices: Any) -> tuple[Any, bool]:
         if part is None or part is Ellipsis or isinstance(part, slice):
             continue
         if isinstance(part, ndarray):
-            parts[i] = part._array
+            parts[i] = part._here()
         elif isinstance(part, (bool, np.bool_)) or not np.isscalar(part):
             parts[i] = np.asarray(part)
             if isinstance(part, (list, tuple)) and not parts[i].size:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.cudasim.array import IMPLICIT, call, device_dtype, ndarray, wrap
+from minicnn.cudasim.devices import current
 from minicnn.cudasim.storage import allocate
 
 
@@ -24,7 +25,7 @@ def array(
     *,
     blocking: bool = False,
 ) -> ndarray:
-    """Copy numbers, nested sequences, a NumPy array or a device array to the device.
+    """Copy numbers, nested sequences, a NumPy array or a device array to the current device.
 
     A list may hold device arrays if it holds nothing else.
 
@@ -36,7 +37,10 @@ def array(
         raise NotImplementedError("subok is not supported")
     if isinstance(obj, ndarray):
         wanted = obj.dtype if dtype is None else dtype
-        made = obj.astype(wanted, order or "K", copy=bool(copy))
+        if obj._memory.device == current.number:
+            made = obj.astype(wanted, order or "K", copy=bool(copy))
+        else:
+            made = obj.copy("K").astype(wanted, order or "K", copy=False)
         if copy is False and made is not obj:
             raise ValueError("Unable to avoid copy while creating an array as requested.")
     else:

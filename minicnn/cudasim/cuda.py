@@ -1,6 +1,6 @@
-"""`cudasim.cuda`: one device, one stream on which every launch ends before it returns, a clock.
+"""`cudasim.cuda`: the devices, one stream on which every launch ends before it returns, a clock.
 
-The properties of the device are those that kernels and launches can ask for, of an A100
+The properties of every device are those that kernels and launches can ask for, of an A100
 (NVIDIA, "CUDA C++ programming guide", table of compute capabilities). Times between events are
 those of the simulation on this machine; they say nothing about a GPU.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 from typing import Any, ClassVar
+
+from minicnn.cudasim.devices import count, current
 
 _CAPABILITY = (8, 0)
 _ATTRIBUTES = {
@@ -30,19 +32,28 @@ _ATTRIBUTES = {
 
 
 class Device:
-    """The simulated device; there is one, number 0.
+    """A simulated device; inside a `with` block it is the current one.
+
+    Args:
+        device: its number; the current one's if None.
 
     Attributes:
         id: its number.
         compute_capability: as two digits, such as "80".
+
+    Raises:
+        ValueError: there is no device of that number.
     """
 
     compute_capability = "".join(map(str, _CAPABILITY))
 
     def __init__(self, device: Any = None):
-        number = 0 if device is None else int(getattr(device, "id", device))
-        if number != 0:
-            raise ValueError(f"device: got {number}, expected 0, the only simulated one")
+        number = current.number if device is None else int(getattr(device, "id", device))
+        if not 0 <= number < count():
+            raise ValueError(
+                f"device: got {number}, expected a number below {count()}: that many devices are "
+                "simulated, see settings(devices=...) and MINICNN_CUDASIM_DEVICES"
+            )
         self.id = number
 
     @property
@@ -50,16 +61,19 @@ class Device:
         return dict(_ATTRIBUTES)
 
     def use(self) -> None:
-        """Make this the current device, which it is."""
+        """Make this the current device of this thread."""
+        current.number = self.id
 
     def synchronize(self) -> None:
         """Wait for all launches, which have ended."""
 
     def __enter__(self) -> Device:
+        current.before.append(current.number)
+        current.number = self.id
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        current.number = current.before.pop()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other.id == self.id
@@ -129,14 +143,15 @@ class Stream:
 Stream.null = Stream(null=True)
 
 runtime = SimpleNamespace(
-    getDeviceCount=lambda: 1,
-    getDevice=lambda: 0,
+    getDeviceCount=count,
+    getDevice=lambda: current.number,
+    setDevice=lambda number: Device(number).use(),
     deviceSynchronize=lambda: None,
 )
 
 
 def is_available() -> bool:
-    """Return True: the simulated device needs no hardware."""
+    """Return True: the simulated devices need no hardware."""
     return True
 
 
@@ -145,7 +160,7 @@ def get_current_stream(device_id: int = -1) -> Stream:
 
 
 def get_device_id() -> int:
-    return 0
+    return current.number
 
 
 def get_elapsed_time(start_event: Event, end_event: Event) -> float:

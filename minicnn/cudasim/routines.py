@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.cudasim.array import call, host, ndarray, wrap
+from minicnn.cudasim.array import call, host, ndarray, operand, wrap
 from minicnn.cudasim.creation import arange
 from minicnn.cudasim.ufuncs import isnan
 
@@ -136,7 +136,7 @@ def concatenate(
     Raises:
         TypeError: for things that are not device arrays.
     """
-    arrays = [host(a) for a in tup]
+    arrays = [operand(a) for a in tup]
     if not builtins.all(isinstance(a, ndarray) for a in tup):
         raise TypeError("Only cupy arrays can be concatenated")
 
@@ -220,8 +220,8 @@ def take_along_axis(a: ndarray, indices: ndarray, axis: int | None) -> ndarray:
 
 def copyto(dst: ndarray, src: Any, casting: Any = "same_kind", where: Any = None) -> None:
     """Copy a device array or a number into `dst`, where `where` holds if it is given."""
-    chosen = True if where is None else host(where)
-    np.copyto(host(dst), host(src), casting, chosen)
+    chosen = True if where is None else operand(where)
+    np.copyto(operand(dst), operand(src), casting, chosen)
     dst._memory.mark(dst._array, ... if where is None else np.broadcast_to(chosen, dst.shape))
 
 
@@ -260,14 +260,16 @@ def unique(
 
 
 def searchsorted(a: ndarray, v: ndarray, side: Any = "left", sorter: Any = None) -> ndarray:
-    return call(np.searchsorted, a, v, side=side, sorter=None if sorter is None else host(sorter))
+    return call(
+        np.searchsorted, a, v, side=side, sorter=None if sorter is None else operand(sorter)
+    )
 
 
 def bincount(x: ndarray, weights: Any = None, minlength: int | None = None) -> ndarray:
     """Count each value of an integer array, or add up the weights that go with it."""
     if minlength is not None and minlength < 0:
         raise ValueError("minlength must be non-negative")
-    given = None if weights is None else host(weights)
+    given = None if weights is None else operand(weights)
     return call(np.bincount, x, weights=given, minlength=minlength or 0)
 
 

@@ -1,4 +1,4 @@
-"""How kernels run: mode, order of the threads, threads of the CPU, route from source to C++."""
+"""How kernels run: mode, order of the threads, threads of the CPU, route to C++, devices."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Settings:
         threads: of the CPU that run blocks at the same time in fast mode; the other modes take one.
         route: "shim" compiles the source against a header that means CUDA; "ptx" lets NVIDIA's
             compiler make PTX of it and compiles that.
+        devices: how many there are, numbered from 0.
     """
 
     mode: str = "fast"
@@ -31,6 +32,7 @@ class Settings:
     seed: int = 0
     threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     route: str = "shim"
+    devices: int = 2
 
 
 def get_settings() -> Settings:
@@ -45,6 +47,7 @@ def settings(
     seed: int | None = None,
     threads: int | None = None,
     route: str | None = None,
+    devices: int | None = None,
 ) -> Iterator[Settings]:
     """Run kernels another way inside the `with` block; what is None stays as it is.
 
@@ -55,7 +58,10 @@ def settings(
     """
     global _current
     before = _current
-    given = {"mode": mode, "order": order, "seed": seed, "threads": threads, "route": route}
+    given = {
+        "mode": mode, "order": order, "seed": seed, "threads": threads, "route": route,
+        "devices": devices,
+    }  # fmt: skip
     for name, value in given.items():
         _check(name, name, value)
     _current = replace(before, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
@@ -72,19 +78,21 @@ def _check(name: str, shown: str, value: Any) -> None:
         return
     if allowed is not None and value not in allowed:
         raise ValueError(f"{shown}: got {value!r}, expected one of {list(allowed)}")
-    least = 1 if name == "threads" else 0
+    least = 1 if name in ("threads", "devices") else 0
     if allowed is None and (not isinstance(value, int) or value < least):
         raise ValueError(f"{shown}: got {value!r}, expected an integer of at least {least}")
 
 
 def _from_environment() -> Settings:
-    """Return the defaults, changed by MINICNN_CUDASIM_MODE, _ORDER, _SEED, _THREADS and _ROUTE."""
+    """Return the defaults, changed by MINICNN_CUDASIM_MODE, _ORDER, _SEED, _THREADS, _ROUTE and
+    _DEVICES.
+    """
     given: dict[str, Any] = {}
-    for name in ("mode", "order", "seed", "threads", "route"):
+    for name in ("mode", "order", "seed", "threads", "route", "devices"):
         variable = f"MINICNN_CUDASIM_{name.upper()}"
         text = os.environ.get(variable)
         if text:
-            number = name in ("seed", "threads") and text.isdecimal()
+            number = name in ("seed", "threads", "devices") and text.isdecimal()
             given[name] = int(text) if number else text
             _check(name, variable, given[name])
     return Settings(**given)

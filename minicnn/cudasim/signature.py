@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.cudasim.devices import current
 from minicnn.cudasim.errors import ArgumentTypeError, ArgumentValueError, CompileError
 
 # By the letters of the signature: NumPy's dtype, the C name, and struct's letter.
@@ -114,7 +115,8 @@ class Signature:
                 "move it with cudasim.asarray()"
             )
         try:
-            address, dtype, contiguous = array.data.ptr, array.dtype, array.flags.c_contiguous
+            pointer, dtype, contiguous = array.data, array.dtype, array.flags.c_contiguous
+            address, device = pointer.ptr, pointer.device_id
         except AttributeError:
             kind = type(array).__name__
             raise ArgumentTypeError(
@@ -123,6 +125,11 @@ class Signature:
         if parameter.dtype is not None and dtype != parameter.dtype:
             raise ArgumentTypeError(
                 f"{name} is an array of {dtype}, expected {parameter.dtype} for {parameter.ctype}"
+            )
+        if device != current.number:
+            raise ArgumentValueError(
+                f"{name} is on device {device}, expected device {current.number}, the current one; "
+                f"launch inside `with cudasim.cuda.Device({device}):`"
             )
         if not contiguous:
             raise ArgumentValueError(

@@ -13,20 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minicnn.cudasim.memory as memory
+from minicnn.cudasim.devices import current
 
 
 class Allocation:
     """A block of the arena; it is freed when no array looks into it any more.
 
     Attributes:
+        device: the number of the device that it is on: the one current when it is made.
         initialised: whether every byte is known to have been written.
     """
 
-    __slots__ = ("__weakref__", "_free", "address", "initialised", "nbytes")
+    __slots__ = ("__weakref__", "_free", "address", "device", "initialised", "nbytes")
 
     def __init__(self, nbytes: int, initialised: bool):
         self.address = memory.allocate(nbytes, initialised)
         self.nbytes = nbytes
+        self.device = current.number
         self.initialised = initialised
         # Kept, because module globals may be gone when the interpreter ends.
         self._free = memory.free

@@ -249,11 +249,9 @@ def test_wrong_indices_are_refused():
         cudasim.where(a > 0, a)
 
 
-def test_the_device_stands_still():
-    assert cuda.is_available() and cuda.runtime.getDeviceCount() == 1
+def test_streams_and_events():
+    assert cuda.is_available()
     assert cuda.Device() == cuda.Device(0) == cudasim.zeros(1).device
-    with pytest.raises(ValueError, match="expected 0"):
-        cuda.Device(1)
     with cuda.Device(0) as device, cuda.Stream() as stream:
         device.synchronize()
         stream.synchronize()
