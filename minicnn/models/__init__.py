@@ -12,6 +12,7 @@ from typing import Any
 
 from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
 from minicnn.models.classifier import Classifier
+from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet_small
 from minicnn.models.lenet import LeNet, LeNet5
 
 MODELS: dict[str, Callable[..., Classifier]] = {
@@ -20,6 +21,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "alexnet": AlexNet,
     "alexnet_torchvision": TorchvisionAlexNet,
     "alexnet_small": alexnet_small,
+    **DENSENETS,
 }
 
 
@@ -53,9 +55,12 @@ __all__ = [
     "MODELS",
     "AlexNet",
     "Classifier",
+    "DenseNet",
+    "DenseNetCIFAR",
     "LeNet",
     "LeNet5",
     "TorchvisionAlexNet",
     "alexnet_small",
     "create_model",
+    "densenet_small",
 ]

@@ -13,7 +13,9 @@ from minicnn import nn
 SCORES, GRADIENTS = 1e-4, 1e-3  # relative to the largest value of each tensor
 
 
-def assert_equals_torchvision(ours: nn.Module, theirs: Any, shape: tuple[int, ...]) -> None:
+def assert_equals_torchvision(
+    ours: nn.Module, theirs: Any, shape: tuple[int, ...], dtype: type[np.floating] = np.float32
+) -> None:
     """Load the twin's weights, strictly, and compare scores and gradients in both modes.
 
     Dropout is off on both sides, whose random numbers differ. Batch norm in training mode also
@@ -23,14 +25,20 @@ def assert_equals_torchvision(ours: nn.Module, theirs: Any, shape: tuple[int, ..
         ours: built by `minicnn.models`.
         theirs: the torch module, with its first values.
         shape: of the random images.
+        dtype: of all values. In float32 a ReLU may let through what the twin's does not, where its
+            input is 0 but for rounding; after batch norm on few values, in a deep network, that
+            moves gradients far. In float64 hardly any input is so near to 0.
     """
     import torch
 
     for network in (ours, theirs):
         _without_dropout(network)
     ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
+    if dtype == np.float64:
+        ours.double()
+        theirs.double()
     rng = np.random.default_rng(0)
-    images = rng.standard_normal(shape, np.float32)
+    images = rng.standard_normal(shape, dtype)
     labels = rng.integers(0, 1000, shape[0])
     for training in (False, True):
         for network in (ours, theirs):
