@@ -1,8 +1,9 @@
 """A table of a network's layers: output shape, parameters, multiply-adds, receptive field.
 
 The network runs once on an image of zeros, in evaluation mode; forward hooks note what each layer
-gets and gives. Along the way the receptive field (how many input pixels an output value can depend
-on, in each direction) follows the recurrence
+gets and gives. What only training runs, such as auxiliary heads, is counted on request. Along the
+way the receptive field (how many input pixels an output value can depend on, in each direction)
+follows the recurrence
 
     field <- field + (kernel - 1) * dilation * jump          jump <- jump * stride
 
@@ -19,6 +20,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 from minicnn import nn
 from minicnn.autograd import gradient_edge
@@ -105,7 +108,7 @@ class Summary:
         return "\n".join([title, "", lines[0], rule, *lines[1:-1], rule, lines[-1], *notes])
 
 
-def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
+def summarize(model: nn.Module, input_shape: Sequence[int], *, training: bool = False) -> Summary:
     """Run `model` once and describe its layers.
 
     A row stands for each call of a module that has no sub-modules or has parameters of its own.
@@ -115,6 +118,9 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     Args:
         model: any network on images; its modes, hooks and gradients are as before afterwards.
         input_shape: (C, H, W) of an image, without the batch.
+        training: whether the network itself is in training mode, so that it runs its auxiliary
+            heads. Its layers are in evaluation mode all the same: batch norm learns nothing from
+            an image of zeros.
 
     Raises:
         ValueError: when the sizes are not positive integers or the network refuses such an image.
@@ -133,8 +139,10 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     ]
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    model.training = training and bool(model._modules)  # a lone layer is a layer
     try:
-        with enable_grad():
+        # Unfilled weights may hold anything, see `nn.init.skip_init`; values do not matter here.
+        with enable_grad(), np.errstate(all="ignore"):
             model(image)
     finally:
         for handle in handles:

@@ -156,6 +156,47 @@ def test_the_network_is_left_as_it_was():
     assert net.training and not any(m._forward_hooks for m in net.modules())
 
 
+def test_what_only_training_runs_is_counted_on_request():
+    class Headed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout())
+            self.scores, self.head = nn.Linear(4, 2), nn.Linear(4, 3)
+            self.modes = []
+
+        def forward(self, x):
+            self.modes.append([m.training for m in self.modules()])
+            x = self.body(x)
+            return (self.scores(x), self.head(x)) if self.training else self.scores(x)
+
+    net = Headed()
+    before = net.body[0].running_mean.numpy().copy()
+    net.body[1].eval()
+    names = ["body.0", "body.1", "scores"]
+    assert [row.name for row in summarize(net, (4,)).rows] == names
+    summary = summarize(net, (4,), training=True)
+    assert [row.name for row in summary.rows] == [*names, "head"]
+    assert summary.total_macs == 8 + 12
+    assert net.modes == [[False] * 6, [True] + [False] * 5]
+    assert [m.training for m in net.modules()] == [True, True, True, False, True, True]
+    assert (net.body[0].running_mean.numpy() == before).all()
+    assert net.body[0].num_batches_tracked.item() == 0
+
+
+def test_weights_that_were_never_filled_do_not_disturb():
+    net = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 3))
+    nn.init.constant_(net[0].bias, float("inf"))
+    nn.init.constant_(net[1].weight, float("-inf"))
+    nn.init.constant_(net[1].bias, float("inf"))
+    assert summarize(net, (4,)).total_macs == 8 + 6
+
+
+def test_a_lone_layer_stays_in_evaluation_mode():
+    norm = nn.BatchNorm2d(2)
+    summarize(norm, (2, 3, 3), training=True)
+    assert norm.training and norm.num_batches_tracked.item() == 0
+
+
 @pytest.mark.parametrize("shape", [(0, 28, 28), (1, -28, 28), (1, 2.5, 28)])
 def test_sizes_must_be_positive(shape):
     with pytest.raises(ValueError, match="summarize: input_shape"):

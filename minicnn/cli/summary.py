@@ -23,14 +23,21 @@ from minicnn.cli._common import (
 @click.option(
     "--classes", type=click.IntRange(1), metavar="N", help="How many classes to tell apart."
 )
+@click.option("--training", is_flag=True, help="Count what only training runs, too.")
 @device_option
 @debug_option
 def command(
-    model: str | None, input_shape: tuple[int, int, int] | None, classes: int | None, device: str
+    model: str | None,
+    input_shape: tuple[int, int, int] | None,
+    classes: int | None,
+    training: bool,
+    device: str,
 ) -> int:
     """Show the layers of MODEL: output shape, parameters, multiply-adds, receptive field.
 
     Without MODEL, list the networks. Multiply-adds (MACs) are for one image.
+    Auxiliary heads, which only training runs, have rows with --training; the total of parameters
+    is that of the whole network.
 
     \b
     minicnn summary lenet --input 1x28x28
@@ -46,7 +53,7 @@ def command(
     network = build(model, options).to(device)
     if classes is not None and classes != network.num_classes:
         raise ValueError(f"classes: got {classes}, but {model} always has {network.num_classes}")
-    summary = summarize(network, input_shape or network.input_shape)
+    summary = summarize(network, input_shape or network.input_shape, training=training)
     table = make_table("layer", "type", ">output", ">parameters", ">MACs", ">receptive field")
     for row in summary.rows:
         table.add_row(

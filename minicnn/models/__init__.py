@@ -13,6 +13,7 @@ from typing import Any
 from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
 from minicnn.models.classifier import Classifier
 from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet_small
+from minicnn.models.googlenet import GoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
 
 MODELS: dict[str, Callable[..., Classifier]] = {
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "alexnet": AlexNet,
     "alexnet_torchvision": TorchvisionAlexNet,
     "alexnet_small": alexnet_small,
+    "googlenet": GoogLeNet,
     **DENSENETS,
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "Classifier",
     "DenseNet",
     "DenseNetCIFAR",
+    "GoogLeNet",
     "LeNet",
     "LeNet5",
     "TorchvisionAlexNet",

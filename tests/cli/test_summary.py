@@ -55,3 +55,14 @@ def test_notes_of_a_network_stand_under_its_table(cli):
     assert code == 0
     assert "34,848 weights" in out and "60,965,224" in out
     assert "37,748,736" in out and "177,209,344" in out
+
+
+def test_heads_that_only_training_runs_have_rows_on_request(cli):
+    arguments = ("summary", "googlenet", "--input", "3x96x96", "--classes", "10")
+    code, out, _ = cli(*arguments)
+    assert code == 0 and "aux1.fc1" not in rows(out)
+    trained = cli(*arguments, "--training")
+    assert trained.code == 0
+    # Maps of 6 x 6 are pooled to one value.
+    assert rows(trained.out)["aux1.fc1"][1:5] == ["Linear", "1024", "132,096", "131,072"]
+    assert "aux1 and aux2: heads that only training runs" in trained.out
