@@ -14,6 +14,7 @@ from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
 from minicnn.models.classifier import Classifier
 from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet_small
 from minicnn.models.googlenet import GoogLeNet
+from minicnn.models.googlenet_torchvision import TorchvisionGoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
 
 MODELS: dict[str, Callable[..., Classifier]] = {
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "alexnet_torchvision": TorchvisionAlexNet,
     "alexnet_small": alexnet_small,
     "googlenet": GoogLeNet,
+    "googlenet_torchvision": TorchvisionGoogLeNet,
     **DENSENETS,
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "LeNet",
     "LeNet5",
     "TorchvisionAlexNet",
+    "TorchvisionGoogLeNet",
     "alexnet_small",
     "create_model",
     "densenet_small",
