@@ -39,11 +39,10 @@ _LINEAR = ("linear", "conv2d", "conv_transpose2d", "sigmoid")
 
 @contextmanager
 def skip_init() -> Iterator[None]:
-    """Build networks whose weights will be replaced: within, new layers are left unfilled.
+    """Build networks whose weights will be replaced: within, new layers draw none and hold zeros.
 
-    Their values are whatever the memory holds, until `load_state_dict` or an initialiser fills
-    them. That saves seconds where a network has a hundred million weights, or where only its shapes
-    are asked for.
+    That saves seconds where a network has a hundred million weights that `load_state_dict` fills,
+    or of which only the shapes are asked for.
     """
     global _skipping
     before, _skipping = _skipping, True
@@ -54,7 +53,7 @@ def skip_init() -> Iterator[None]:
 
 
 def is_skipping() -> bool:
-    """Return whether new layers are left unfilled, see `skip_init`."""
+    """Return whether new layers draw no values, see `skip_init`."""
     return _skipping
 
 

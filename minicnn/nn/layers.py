@@ -61,10 +61,10 @@ class _Weighted(Module):
         self, weight_shape: tuple[int, ...], outputs: int, bias: bool, dtype: DTypeLike | None
     ) -> None:
         dtype = float32 if dtype is None else dtype
-        self.weight = Parameter(creation.empty(weight_shape, dtype=dtype))
-        self.register_parameter(
-            "bias", Parameter(creation.empty(outputs, dtype=dtype)) if bias else None
-        )
+        # The system hands out zeros by the page, when they are first touched: they cost nothing.
+        make = creation.zeros if init.is_skipping() else creation.empty
+        self.weight = Parameter(make(weight_shape, dtype=dtype))
+        self.register_parameter("bias", Parameter(make(outputs, dtype=dtype)) if bias else None)
         if not init.is_skipping():
             self.reset_parameters()
 

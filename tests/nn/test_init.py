@@ -158,3 +158,15 @@ def test_the_generator_decides():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_layers_whose_weights_will_be_replaced_draw_none():
+    minicnn.manual_seed(0)
+    expected = minicnn.rand(3).numpy()
+    minicnn.manual_seed(0)
+    with nn.init.skip_init():
+        layers = [nn.Linear(40, 30), nn.Conv2d(3, 4, 5)]
+    np.testing.assert_array_equal(minicnn.rand(3).numpy(), expected)
+    for layer in layers:
+        assert not layer.weight.numpy().any() and not layer.bias.numpy().any()
+    assert nn.Linear(40, 30).weight.numpy().any()
