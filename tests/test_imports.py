@@ -25,7 +25,7 @@ ROOMS = [
     {"functional"},
     {"gradcheck", "opcheck", "optim", "serialization", "torch_file", "torch_pickle", "data"},
     {"nn"},
-    {"summary", "models"},
+    {"summary", "models", "visualize"},
     {"training"},
     {"cli", "__main__"},
 ]

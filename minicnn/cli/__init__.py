@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import click
 
 COMMANDS = (
-    "train", "eval", "predict", "summary", "compare", "recipes", "convert", "data", "gradcheck",
-    "kernels", "cudasim",
+    "train", "eval", "predict", "summary", "compare", "visualize", "recipes", "convert", "data",
+    "gradcheck", "kernels", "cudasim",
 )  # fmt: skip
 
 
