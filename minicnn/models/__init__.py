@@ -16,6 +16,7 @@ from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet
 from minicnn.models.googlenet import GoogLeNet
 from minicnn.models.googlenet_torchvision import TorchvisionGoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
+from minicnn.models.vgg import VGG, VGGS, TorchvisionVGG, vgg_small
 
 MODELS: dict[str, Callable[..., Classifier]] = {
     "lenet": LeNet,
@@ -25,6 +26,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "alexnet_small": alexnet_small,
     "googlenet": GoogLeNet,
     "googlenet_torchvision": TorchvisionGoogLeNet,
+    **VGGS,
     **DENSENETS,
 }
 
@@ -57,6 +59,7 @@ def create_model(name: str, **options: Any) -> Classifier:
 
 __all__ = [
     "MODELS",
+    "VGG",
     "AlexNet",
     "Classifier",
     "DenseNet",
@@ -66,7 +69,9 @@ __all__ = [
     "LeNet5",
     "TorchvisionAlexNet",
     "TorchvisionGoogLeNet",
+    "TorchvisionVGG",
     "alexnet_small",
     "create_model",
     "densenet_small",
+    "vgg_small",
 ]
