@@ -47,6 +47,7 @@ def planted() -> Pooled:
     with minicnn.no_grad():
         model.features[0].weight[0, 0, 1, 1] = 1.0
         model.features[2].weight[1, 0, 1, 1] = 1.0
+        assert model.fc is not None
         model.fc.weight[1, 1] = 2.0
         model.fc.weight[2, 1] = -2.0
     return model

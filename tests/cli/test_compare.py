@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +35,9 @@ LARGE = {
 }
 
 
-def row(name: str, **known: object) -> Compared:
+def row(name: str, **known: Any) -> Compared:
     """Return a row whose figures do not matter but for those given."""
-    values = {
+    values: dict[str, Any] = {
         "name": name, "model": name, "data": "", "top1": None, "top5": None, "views": "",
         "source": "", "input_shape": (3, 224, 224), "parameters": 10**7, "macs": 10**9,
         "depth": 10, "receptive_field": (99, 99),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def seven(tmp_path_factory):
     return path
 
 
-def size(path) -> tuple[int, int]:
+def size(path: Path) -> tuple[int, int]:
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         return image.size
 

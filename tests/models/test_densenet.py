@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ PARTS = {
 TWINS = (121, 169, 201, 161)
 
 
-def unfilled(name: str, **options) -> DenseNet:
+def unfilled(name: str, **options: Any) -> Any:
     with nn.init.skip_init():
         return create_model(name, **options)
 
@@ -267,7 +269,7 @@ def test_every_builder_says_what_it_is():
     assert DENSENETS["densenet161"].__doc__.startswith("DenseNet-BC for ImageNet, 161 layers deep")
 
 
-def twins(depth: int):
+def twins(depth: int) -> tuple[Any, Any]:
     import torch
     import torchvision
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ PAPER_LAYERS = {
 TINY = {"width": 0.0625, "num_classes": 7}
 
 
-def unfilled(name: str, **options) -> GoogLeNet:
+def unfilled(name: str, **options: Any) -> Any:
     with nn.init.skip_init():
         return create_model(name, **options)
 
