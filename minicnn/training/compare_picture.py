@@ -8,13 +8,14 @@ Culurciello, "An analysis of deep neural network models for practical applicatio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minicnn.training.compare import Compared
+from minicnn.training.labels import Box, place_labels
 from minicnn.training.plots import GRID, INK, SOFT_INK, _draw, _figure
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ COLOURS = {
 }  # fmt: skip
 BARS = ("#0072B2", "#E69F00")
 LARGEST_AREA, SMALLEST_AREA = 2600.0, 12.0  # square points
+UNCROWDED = 12  # bubbles
 PANEL, BAR = 5.2, 0.42  # inches
 
 
@@ -67,17 +69,23 @@ def _place(row: Compared) -> tuple[float, float]:
     return max(row.macs, 1), row.top1
 
 
-def _area(parameters: int, largest: int) -> float:
-    return max(SMALLEST_AREA, LARGEST_AREA * parameters / largest)
+def _scale(rows: Sequence[Compared]) -> float:
+    """Return how many square points a parameter has; fewer where many bubbles would crowd."""
+    most = LARGEST_AREA * min(1.0, UNCROWDED / len(rows))
+    return most / max(row.parameters for row in rows)
+
+
+def _area(parameters: int, scale: float) -> float:
+    return max(SMALLEST_AREA, scale * parameters)
 
 
 def _bubbles(part: SubFigure, data: str, rows: Sequence[Compared]) -> Axes:
     """Draw the networks whose accuracy on a dataset is known; labels come later."""
     axes = part.subplots()
-    largest = max(row.parameters for row in rows)
+    scale = _scale(rows)
     for row in sorted(rows, key=lambda row: -row.parameters):
         axes.scatter(
-            *_place(row), s=_area(row.parameters, largest), color=COLOURS[row.views],
+            *_place(row), s=_area(row.parameters, scale), color=COLOURS[row.views],
             alpha=0.55, edgecolor=COLOURS[row.views], linewidth=1.0,
         )  # fmt: skip
         axes.plot(*_place(row), ".", color=INK, markersize=2.5)
@@ -94,7 +102,7 @@ def _bubbles(part: SubFigure, data: str, rows: Sequence[Compared]) -> Axes:
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     axes.tick_params(which="both", length=0)
-    _legends(axes, rows, largest)
+    _legends(axes, rows)
     return axes
 
 
@@ -113,16 +121,16 @@ def _limits(axes: Axes, rows: Sequence[Compared]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
 
 
-def _legends(axes: Axes, rows: Sequence[Compared], largest: int) -> None:
+def _legends(axes: Axes, rows: Sequence[Compared]) -> None:
     """Explain areas and colours, in the margin right of the panel."""
     from matplotlib.lines import Line2D
 
+    scale, largest = _scale(rows), max(row.parameters for row in rows)
     unit = 10 ** math.floor(math.log10(largest))
     nice = max(n * unit for n in (1, 2, 5) if n * unit <= largest)
     sizes = [n for n in (nice, nice // 5, nice // 25) if n]
     circles = [
-        axes.scatter([], [], s=_area(n, largest), facecolor="none", edgecolor=SOFT_INK)
-        for n in sizes
+        axes.scatter([], [], s=_area(n, scale), facecolor="none", edgecolor=SOFT_INK) for n in sizes
     ]
     areas = axes.legend(
         circles, [short(n) for n in sizes], title="parameters", loc="upper left",
@@ -142,72 +150,26 @@ def _legends(axes: Axes, rows: Sequence[Compared], largest: int) -> None:
         )  # fmt: skip
 
 
-class Box(NamedTuple):
-    """A rectangle in pixels."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlap(self, other: Box) -> float:
-        """Return the area in common."""
-        wide = min(self.right, other.right) - max(self.left, other.left)
-        high = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(wide, 0.0) * max(high, 0.0)
-
-
 def _label(axes: Axes, rows: Sequence[Compared]) -> None:
-    """Write the names where they cover neither each other nor, as far as can be, a bubble."""
+    """Write the names beside the bubbles, once everything else has its place."""
     figure: Any = axes.get_figure(root=True)
     renderer = figure.canvas.get_renderer()
     point = figure.dpi / 72
-    largest = max(row.parameters for row in rows)
-    places = [axes.transData.transform(_place(row)) for row in rows]
-    radii = [point * math.sqrt(_area(row.parameters, largest) / math.pi) for row in rows]
-    bubbles = [
-        Box(x - 0.8 * r, y - 0.8 * r, x + 0.8 * r, y + 0.8 * r)
-        for (x, y), r in zip(places, radii, strict=True)
-    ]
-    middles = [Box(x - 2 * point, y - 2 * point, x + 2 * point, y + 2 * point) for x, y in places]
+    scale = _scale(rows)
+    centres = [tuple(axes.transData.transform(_place(row)).tolist()) for row in rows]
+    radii = [point * math.sqrt(_area(row.parameters, scale) / math.pi) for row in rows]
+    texts = [axes.text(0, 0, label(row), fontsize=8, color=INK, va="bottom") for row in rows]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    sizes = [(extent.width, extent.height) for extent in extents]
     frame = Box(*axes.get_window_extent().extents)
-    taken: list[Box] = []
-    for index in sorted(range(len(rows)), key=lambda i: radii[i]):
-        (x, y), radius = places[index], radii[index]
-        text = axes.text(0, 0, label(rows[index]), fontsize=8, color=INK, va="bottom")
-        size = text.get_window_extent(renderer)
-        best, cost = None, math.inf
-        for far, (box, bend) in enumerate(_around(x, y, radius, size.width, size.height, point)):
-            covered = sum(box.overlap(b) for i, b in enumerate(bubbles) if i != index)
-            hidden = sum(box.overlap(b) for b in (*taken, *middles))
-            outside = size.width * size.height - box.overlap(frame)
-            price = covered + 40 * hidden + 40 * outside + bend * size.height * size.width / 4
-            if price < cost - 1e-9:
-                best, cost = (box, far), price
-        assert best is not None
-        box = best[0]
-        taken.append(Box(box.left - 1, box.bottom - 1, box.right + 1, box.top + 1))
-        left, bottom = axes.transData.inverted().transform((box.left, box.bottom))
+    back = axes.transData.inverted()
+    for text, (box, line) in zip(
+        texts, place_labels(centres, radii, sizes, frame, point), strict=True
+    ):
+        left, bottom = back.transform((box.left, box.bottom))
         text.set_position((left, bottom))
-        near = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
-        if math.dist(near, (x, y)) > radius + 7 * point:
-            ends = axes.transData.inverted().transform([(x, y), near])
-            axes.plot(*ends.T, color=SOFT_INK, linewidth=0.6)
-
-
-def _around(
-    x: float, y: float, radius: float, width: float, height: float, point: float
-) -> Iterator[tuple[Box, float]]:
-    """Yield places for a label around a bubble, each with how little it is wanted."""
-    for ring in range(6):
-        reach = radius + (3 + 9 * ring) * point
-        for step in range(16):
-            angle = math.pi * step / 8
-            dx, dy = math.cos(angle), math.sin(angle)
-            # The label touches the ring with the side or corner that is turned to the bubble.
-            left = x + reach * dx - width * (1 - dx) / 2
-            bottom = y + reach * dy - height * (1 - dy) / 2
-            yield Box(left, bottom, left + width, bottom + height), ring + 0.05 * (step % 4 != 0)
+        if line is not None:
+            axes.plot(*back.transform(line).T, color=SOFT_INK, linewidth=0.6)
 
 
 def _bars(part: SubFigure, rows: Sequence[Compared], others: bool) -> None:

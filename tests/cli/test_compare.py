@@ -171,7 +171,7 @@ def test_names_without_accuracy_are_bars():
     assert filled.max() / filled.min() == pytest.approx(4, rel=0.05)
 
 
-@pytest.mark.parametrize("count_of_networks", [1, 2, 30])
+@pytest.mark.parametrize("count_of_networks", [1, 2, 18])
 def test_labels_do_not_cover_each_other(count_of_networks, monkeypatch):
     import minicnn.training.compare_picture as module
 
