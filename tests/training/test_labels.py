@@ -41,7 +41,7 @@ def test_a_line_goes_from_the_middle_of_the_bubble_to_the_name():
     labels = place_labels(centres, radii, [(80, 10)] * 14, FRAME, 1)
     lines = [(box, line, centre) for (box, line), centre in zip(labels, centres, strict=True)
              if line is not None]  # fmt: skip
-    assert len(lines) > 3
+    assert lines
     for box, (start, end), centre in lines:
         assert start == centre and box.nearest(centre) == end
 
