@@ -90,6 +90,7 @@ PUBLISHED: dict[str, Published] = {
             ("densenet161", 77.138, 93.560),
         )
     },
+    "nin_cifar": _errors(8.81, None, "", "Lin et al., 2013, section 4", CIFAR),
     **{
         name: _errors(error, None, "", "Huang et al., 2016, table 2", CIFAR)
         for name, error in (
