@@ -16,6 +16,7 @@ from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet
 from minicnn.models.googlenet import GoogLeNet
 from minicnn.models.googlenet_torchvision import TorchvisionGoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
+from minicnn.models.nin import NiN, nin_cifar, nin_small
 from minicnn.models.vgg import VGG, VGGS, TorchvisionVGG, vgg_small
 
 MODELS: dict[str, Callable[..., Classifier]] = {
@@ -27,6 +28,9 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "googlenet": GoogLeNet,
     "googlenet_torchvision": TorchvisionGoogLeNet,
     **VGGS,
+    "nin": NiN,
+    "nin_cifar": nin_cifar,
+    "nin_small": nin_small,
     **DENSENETS,
 }
 
@@ -67,11 +71,14 @@ __all__ = [
     "GoogLeNet",
     "LeNet",
     "LeNet5",
+    "NiN",
     "TorchvisionAlexNet",
     "TorchvisionGoogLeNet",
     "TorchvisionVGG",
     "alexnet_small",
     "create_model",
     "densenet_small",
+    "nin_cifar",
+    "nin_small",
     "vgg_small",
 ]
