@@ -43,7 +43,6 @@ def _errors(
 _ALEXNET = "Krizhevsky et al., 2012, section 6"
 _VGG = "Simonyan and Zisserman, 2014, table 3"
 _CAFFE = "Caffe's replication, model zoo"
-_RESNET = "He et al., 2015, section 4.1"
 _MSRA = "the authors' released models"
 _DENSENET = "Huang et al., 2016, ImageNet results"
 
@@ -56,8 +55,8 @@ PUBLISHED: dict[str, Published] = {
     "vgg16": _errors(25.6, 8.1, WHOLE, _VGG),
     "vgg19": _errors(25.5, 8.0, WHOLE, _VGG),
     "googlenet": Published(IMAGENET, 68.7, 88.9, ONE, _CAFFE),
-    "resnet18": _errors(27.88, None, TEN, _RESNET),
-    "resnet34": _errors(24.52, 7.46, TEN, _RESNET),
+    "resnet18": _errors(27.88, None, TEN, "He et al., 2015, section 4.1, shortcuts A"),
+    "resnet34": _errors(24.52, 7.46, TEN, "He et al., 2015, section 4.1, shortcuts B"),
     "resnet50": _errors(24.7, 7.8, ONE, _MSRA),
     "resnet101": _errors(23.6, 7.1, ONE, _MSRA),
     "resnet152": _errors(23.0, 6.7, ONE, _MSRA),
