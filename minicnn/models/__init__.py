@@ -17,6 +17,7 @@ from minicnn.models.googlenet import GoogLeNet
 from minicnn.models.googlenet_torchvision import TorchvisionGoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
 from minicnn.models.nin import NiN, nin_cifar, nin_small
+from minicnn.models.resnet import RESNETS, ResNet, ResNetCIFAR, resnet_small
 from minicnn.models.vgg import VGG, VGGS, TorchvisionVGG, vgg_small
 
 MODELS: dict[str, Callable[..., Classifier]] = {
@@ -31,6 +32,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "nin": NiN,
     "nin_cifar": nin_cifar,
     "nin_small": nin_small,
+    **RESNETS,
     **DENSENETS,
 }
 
@@ -72,6 +74,8 @@ __all__ = [
     "LeNet",
     "LeNet5",
     "NiN",
+    "ResNet",
+    "ResNetCIFAR",
     "TorchvisionAlexNet",
     "TorchvisionGoogLeNet",
     "TorchvisionVGG",
@@ -80,5 +84,6 @@ __all__ = [
     "densenet_small",
     "nin_cifar",
     "nin_small",
+    "resnet_small",
     "vgg_small",
 ]

@@ -7,6 +7,8 @@ that an error names when images are too small.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minicnn import functional as F
@@ -128,3 +130,10 @@ def scaled(channels: int, width: float, divisor: int = 1) -> int:
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < 1e4:
         raise ValueError(f"width: got {width!r}, expected a positive number such as 0.5")
     return max(1, round(channels * width / divisor)) * divisor
+
+
+def variant(text: str, build: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return a builder with some of its arguments given, described by `text`."""
+    builder = partial(build, *args, **options)
+    builder.__doc__ = text
+    return builder

@@ -42,13 +42,12 @@ sections 3 and 4, tables 1 and 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.functional._check import integer
-from minicnn.models.classifier import Classifier, scaled
+from minicnn.models.classifier import Classifier, scaled, variant
 from minicnn.models.initialize import HE, Rules, initialize
 from minicnn.models.sizes import Size
 from minicnn.tensor import Tensor
@@ -309,13 +308,6 @@ def densenet_small(
     )  # fmt: skip
 
 
-def _named(text: str, build: Callable[..., DenseNet], **options: object) -> Callable[..., DenseNet]:
-    """Return a builder with other defaults, described by `text`."""
-    builder = partial(build, **options)
-    builder.__doc__ = text
-    return builder
-
-
 # Layers of the blocks, and growth rate.
 IMAGENET: dict[int, tuple[tuple[int, ...], int]] = {
     121: ((6, 12, 24, 16), 32),
@@ -328,28 +320,28 @@ BC = {"bottleneck": True, "compression": 0.5}
 
 DENSENETS: dict[str, Callable[..., DenseNet]] = {
     **{
-        f"densenet{depth}": _named(
+        f"densenet{depth}": variant(
             f"DenseNet-BC for ImageNet, {depth} layers deep, k = {growth}.",
             DenseNet, layers=layers, growth=growth,
         )
         for depth, (layers, growth) in IMAGENET.items()
     },
     **{
-        f"densenet{depth}_torchvision": _named(
+        f"densenet{depth}_torchvision": variant(
             f"DenseNet-{depth} with torchvision's first values.",
             DenseNet, layers=layers, growth=growth, dropout_1x1=False, init=TORCHVISION_INIT,
         )
         for depth, (layers, growth) in IMAGENET.items() if depth != 264
     },
     **{
-        f"densenet{depth}_k{growth}": _named(
+        f"densenet{depth}_k{growth}": variant(
             f"DenseNet for CIFAR, {depth} layers deep, k = {growth}.",
             DenseNetCIFAR, depth=depth, growth=growth,
         )
         for depth, growth in ((40, 12), (100, 12), (100, 24))
     },
     **{
-        f"densenet_bc{depth}_k{growth}": _named(
+        f"densenet_bc{depth}_k{growth}": variant(
             f"DenseNet-BC for CIFAR, {depth} layers deep, k = {growth}.",
             DenseNetCIFAR, depth=depth, growth=growth, **BC,
         )

@@ -45,11 +45,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minicnn import nn
-from minicnn.models.classifier import Classifier, scaled
+from minicnn.models.classifier import Classifier, scaled, variant
 from minicnn.models.initialize import HE, Rules, initialize
 from minicnn.models.sizes import Size
 from minicnn.tensor import Tensor
@@ -293,13 +292,6 @@ def vgg_small(
     )  # fmt: skip
 
 
-def _named(text: str, build: Callable[..., Classifier], *args: Any, **options: Any) -> Any:
-    """Return a builder with some of its arguments given, described by `text`."""
-    builder = partial(build, *args, **options)
-    builder.__doc__ = text
-    return builder
-
-
 PAPER = {
     "vgg11": "A", "vgg11_lrn": "A-LRN", "vgg13": "B", "vgg16_1x1": "C", "vgg16": "D", "vgg19": "E",
 }  # fmt: skip
@@ -307,18 +299,18 @@ LIBRARIES = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
 
 VGGS: dict[str, Callable[..., Classifier]] = {
     **{
-        name: _named(f"VGG of the paper, configuration {config}.", VGG, config)
+        name: variant(f"VGG of the paper, configuration {config}.", VGG, config)
         for name, config in PAPER.items()
     },
     **{
-        f"{name}_bn": _named(
+        f"{name}_bn": variant(
             f"VGG with batch norm, which the paper has not; configuration {config}.",
             VGG, config, batch_norm=True, init=TORCHVISION_INIT,
         )
         for name, config in LIBRARIES.items()
     },
     **{
-        f"{name}{suffix}_torchvision": _named(
+        f"{name}{suffix}_torchvision": variant(
             f"{name}{suffix} of torchvision, with its keys.",
             TorchvisionVGG, config, batch_norm=suffix == "_bn",
         )
