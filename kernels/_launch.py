@@ -17,7 +17,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -126,9 +126,12 @@ def launch(
         launches.append(Launch(stem, expression, blocks, block, shared_mem))
     if not _settings.run:
         return
+    number = _common_device(signature, cells)
     device_array = next(cell for cell in cells if not isinstance(cell, np.generic))
-    function = fetch(array_module(kernel, device_array), stem, expression, shared_mem)
-    function((blocks,), (block,), cells, shared_mem=shared_mem)
+    xp = array_module(kernel, device_array)
+    with nullcontext() if xp.cuda.runtime.getDevice() == number else xp.cuda.Device(number):
+        function = fetch(xp, stem, expression, shared_mem, number)
+        function((blocks,), (block,), cells, shared_mem=shared_mem)
 
 
 def _deduce(signature: Signature, args: Sequence[Any]) -> np.dtype:
@@ -181,6 +184,22 @@ def _cast(
             )
         cells.append(value)
     return tuple(cells)
+
+
+def _common_device(signature: Signature, cells: Sequence[Any]) -> int:
+    """Return the number of the device that all arrays of a launch are on."""
+    first, number = "", 0
+    for parameter, cell in zip(signature.parameters, cells, strict=True):
+        if not parameter.pointer:
+            continue
+        if not first:
+            first, number = parameter.name, cell.device.id
+        elif cell.device.id != number:
+            raise ValueError(
+                f"{signature.name}: {parameter.name} is on device {cell.device.id}, "
+                f"expected device {number} like {first}"
+            )
+    return number
 
 
 @cache
@@ -254,8 +273,11 @@ def stems() -> list[str]:
 
 
 @cache
-def fetch(xp: Any, stem: str, expression: str, shared_mem: int) -> Any:
-    """Return one kernel. CuPy compiles it now, the simulator at a launch; both keep it on disk."""
+def fetch(xp: Any, stem: str, expression: str, shared_mem: int, device: int = 0) -> Any:
+    """Return one kernel for the current device, whose number is `device`.
+
+    CuPy compiles it now, the simulator at a launch; both keep it on disk.
+    """
     module = xp.RawModule(code=source(stem), options=OPTIONS, name_expressions=(expression,))
     function = module.get_function(expression)
     if shared_mem > 48 << 10:  # more than any launch gets without asking

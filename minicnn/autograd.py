@@ -11,6 +11,9 @@ recursion, so the depth of a graph is bounded by memory alone.
 
 `backward` of a Function is written in differentiable functions on Tensors. With `create_graph=True`
 those calls are recorded like any others, which is all that second derivatives need.
+
+Where there are several CUDA devices, `forward` and `backward` run with that of their arrays as the
+current one: what they allocate and launch is there.
 """
 
 from __future__ import annotations
@@ -19,7 +22,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from minicnn.backend import check_one_device, get_array_module, mixed_devices
+import numpy as np
+
+from minicnn.backend import (
+    check_one_device,
+    device_of,
+    get_array_module,
+    mixed_devices,
+    on_device_of,
+    to_host,
+)
 from minicnn.grad_mode import AnomalyError, mode, module_path, set_grad_enabled
 
 if TYPE_CHECKING:
@@ -105,12 +117,15 @@ class Function:
         function._saved = ()
         function._hooks = {}
         arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-        if not cls.mixes_devices:
-            check_one_device(cls.name, arrays)
+        elsewhere = None if cls.mixes_devices else check_one_device(cls.name, arrays)
         function.needs_grad = tuple(
             mode.recording and isinstance(x, Tensor) and x.requires_grad for x in inputs
         )
-        result = function.forward(*arrays, **options)
+        if elsewhere is None:
+            result = function.forward(*arrays, **options)
+        else:
+            with elsewhere:
+                result = function.forward(*arrays, **options)
         if mode.anomaly:
             _check_forward(function, arrays, result)
         results = result if isinstance(result, tuple) else (result,)
@@ -133,7 +148,7 @@ class Function:
             for x, needed in zip(inputs, self.needs_grad, strict=True)
         ]
         self._inputs = [
-            (x.shape, x.dtype, type(x.data)) if needed else None
+            (x.shape, x.dtype, _place(x.data)) if needed else None
             for x, needed in zip(inputs, self.needs_grad, strict=True)
         ]
         self._outputs = [(x.shape, x.dtype) for x in outputs]
@@ -297,7 +312,13 @@ def _visit(
     if grads:
         mode.visiting = function if mode.anomaly else None
         try:
-            result = function.backward(*(grads.get(i) for i in range(len(function._outputs))))
+            given = [grads.get(i) for i in range(len(function._outputs))]
+            array = next(iter(grads.values())).data
+            if type(array) is np.ndarray:
+                result = function.backward(*given)
+            else:
+                with on_device_of(array):
+                    result = function.backward(*given)
         finally:
             mode.visiting = None
         results = result if isinstance(result, (tuple, list)) else (result,)
@@ -323,7 +344,7 @@ def _fit(function: Function, i: int, grad: Tensor) -> Tensor:
     """
     expected = function._inputs[i]
     assert expected is not None  # this input has an edge, so it was recorded
-    shape, dtype, kind = expected
+    shape, dtype, place = expected
     if function.broadcasts and grad.shape != shape:
         grad = grad.sum_to(shape)
     if grad.shape != shape:
@@ -331,12 +352,17 @@ def _fit(function: Function, i: int, grad: Tensor) -> Tensor:
             f"{function.name}: backward returned a gradient of shape {grad.shape} for input {i}, "
             f"expected {shape}"
         )
-    if type(grad.data) is not kind:
+    if type(grad.data) is not place and _place(grad.data) != place:
         raise RuntimeError(
             f"{function.name}: backward returned a gradient on {grad.device!r} for input {i}, "
             "expected one on the device of that input"
         )
     return grad if grad.dtype == dtype else grad.to(dtype)
+
+
+def _place(array: Any) -> Any:
+    """Return something that tells whether two arrays are on one device: a type, or its name."""
+    return np.ndarray if type(array) is np.ndarray else device_of(array)
 
 
 def _add(
@@ -424,7 +450,8 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
                 f"backward: a tensor of shape {output.shape} needs an explicit gradient; "
                 "only a scalar can start from 1"
             )
-        return Tensor(get_array_module(output.data).ones_like(output.data))
+        with on_device_of(output.data):
+            return Tensor(get_array_module(output.data).ones_like(output.data))
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.device != output.device:
         raise mixed_devices("backward", "gradient", gradient.device, "the tensor", output.device)
@@ -438,14 +465,18 @@ def root_gradient(output: Tensor, gradient: Any) -> Tensor:
 def _check_forward(function: Function, arrays: Sequence[Any], result: Any) -> None:
     """Raise if a result is not finite; in a backward pass, name the operation it is of."""
     for array in result if isinstance(result, tuple) else (result,):
-        xp = get_array_module(array)
-        if array.dtype.kind != "f" or xp.isfinite(array).all():
+        if array.dtype.kind != "f" or _is_finite(array):
             continue
         visited = mode.visiting
         given = [x for x in arrays if getattr(getattr(x, "dtype", None), "kind", "") == "f"]
-        verb = "made" if all(xp.isfinite(x).all() for x in given) else "was given and passed on"
+        verb = "made" if all(map(_is_finite, given)) else "was given and passed on"
         name, path = function.name, module_path()
         if visited is not None:
             name, path = f"backward of {visited.name}", getattr(visited, "_module_path", "")
-        kind = "a NaN" if xp.isnan(array).any() else "an infinity"
+        kind = "a NaN" if np.isnan(to_host(array)).any() else "an infinity"
         raise AnomalyError(f"{name}{f' in module {path}' if path else ''} {verb} {kind}")
+
+
+def _is_finite(array: Any) -> bool:
+    with on_device_of(array):
+        return bool(get_array_module(array).isfinite(array).all())

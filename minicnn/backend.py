@@ -4,15 +4,23 @@
     "cuda"      CuPy, with the `.cu` kernels on an NVIDIA GPU
     "cuda:sim"  minicnn.cudasim, a look-alike of CuPy: the same `.cu` kernels simulated on the CPU
 
-With MINICNN_CUDASIM=1 in the environment "cuda" means the simulator. Its tensors say "cuda:sim"
-all the same, so that nothing simulated passes for a GPU. The three modules have one interface, and
-an array knows its own: code that holds one works through `get_array_module(array)`.
+Where there are several of a kind, a number follows: "cuda:1", "cuda:sim:1". Without one it is
+number 0, and that is also how number 0 is printed. With MINICNN_CUDASIM=1 in the environment "cuda"
+means the simulator. Its tensors say "cuda:sim" all the same, so that nothing simulated passes for a
+GPU. The three modules have one interface, and an array knows its own: code that holds one works
+through `get_array_module(array)`.
+
+CUDA computes on the current device, one for each thread. Nobody has to set it: whoever computes
+with arrays makes their device the current one meanwhile. For what is recorded for gradients, and
+for their way back, `autograd` does that; for the rest there is `on_device_of(array)`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -21,12 +29,19 @@ import numpy as np
 DEVICES = ("cpu", "cuda", "cuda:sim")
 SIMULATE = "MINICNN_CUDASIM"
 
+_NAME = re.compile(r"(cpu|cuda(?::sim)?)(?::(0|[1-9]\d*))?")
+# A kind of device is one of DEVICES: a name without its number.
 _modules: dict[str, Any] = {"cpu": np}
-_device_of_type: dict[type, str | None] = {np.ndarray: "cpu"}
+_kind_of_type: dict[type, str | None] = {np.ndarray: "cpu"}
+# What operations are nearly always called with: no array of these is on a CUDA device.
+_HOST_TYPES = frozenset({np.ndarray, float, int, bool, type(None)})
+_STAY: AbstractContextManager = nullcontext()
 
 
 def check_device(device: str) -> str:
-    """Return the device's own name ("cuda:sim" for "cuda" where that is simulated), if usable.
+    """Return the device's own name, if it can be used.
+
+    That is "cuda" for "cuda:0", and "cuda:sim" for "cuda" where that is simulated.
 
     Raises:
         ValueError: for a device that is unknown or that this installation cannot use; it says what
@@ -34,11 +49,11 @@ def check_device(device: str) -> str:
     """
     if device == "cpu":
         return device
-    name = _own_name(device)
-    problem = _problem(name)
+    kind, number = _read(device)
+    problem = _problem(kind) or _beyond(kind, number)
     if problem is not None:
         raise ValueError(f"device: {problem}")
-    return name
+    return _named(kind, number)
 
 
 def is_available(device: str) -> bool:
@@ -47,7 +62,20 @@ def is_available(device: str) -> bool:
     Raises:
         ValueError: for a device that is unknown.
     """
-    return _problem(_own_name(device)) is None
+    kind, number = _read(device)
+    return (_problem(kind) or _beyond(kind, number)) is None
+
+
+def count_devices(device: str) -> int:
+    """Return how many devices there are of the kind of `device`; 0 if none can be used.
+
+    Raises:
+        ValueError: for a device that is unknown.
+    """
+    kind, _ = _read(device)
+    if kind == "cpu":
+        return 1
+    return 0 if _problem(kind) is not None else _module(kind).cuda.runtime.getDeviceCount()
 
 
 def array_module(device: str) -> Any:
@@ -56,24 +84,21 @@ def array_module(device: str) -> Any:
     Raises:
         ValueError: see `check_device`.
     """
-    name = check_device(device)
-    if name not in _modules:
-        _modules[name] = _import_cupy() if name == "cuda" else _import_simulator()
-    return _modules[name]
+    return np if device == "cpu" else _module(_read(check_device(device))[0])
 
 
 def get_array_module(*values: Any) -> Any:
     """Return the module that made the first array among `values`; NumPy where there is none."""
     for value in values:
-        device = _device_or_none(type(value))
-        if device is not None:
-            return _modules.get(device) or array_module(device)
+        kind = _kind_or_none(type(value))
+        if kind is not None:
+            return _module(kind)
     return np
 
 
 def is_array(value: Any) -> bool:
     """Return whether `value` is an array of one of the devices."""
-    return _device_or_none(type(value)) is not None
+    return _kind_or_none(type(value)) is not None
 
 
 def device_of(array: Any) -> str:
@@ -82,10 +107,35 @@ def device_of(array: Any) -> str:
     Raises:
         TypeError: when it is no array.
     """
-    device = _device_or_none(type(array))
-    if device is None:
+    kind = _kind_or_none(type(array))
+    if kind is None:
         raise TypeError(f"array: got {type(array).__name__}, expected an array of some device")
-    return device
+    return kind if kind == "cpu" else _named(kind, array.device.id)
+
+
+def on_one_device(a: Any, b: Any) -> bool:
+    """Return whether two arrays are on the same device."""
+    if type(a) is not type(b):
+        return device_of(a) == device_of(b)
+    return isinstance(a, np.ndarray) or a.device.id == b.device.id
+
+
+def on_device(device: str) -> AbstractContextManager:
+    """Return a context in which `device` is the current one, so that arrays are made there.
+
+    Raises:
+        ValueError: see `check_device`.
+    """
+    kind, number = ("cpu", 0) if device == "cpu" else _read(check_device(device))
+    return _STAY if kind == "cpu" else _current(kind, number) or _STAY
+
+
+def on_device_of(array: Any) -> AbstractContextManager:
+    """Return a context in which the device of `array` is the current one, to compute with it."""
+    kind = _kind_or_none(type(array))
+    if kind is None or kind == "cpu":
+        return _STAY
+    return _current(kind, array.device.id) or _STAY
 
 
 def to_device(array: Any, device: str) -> Any:
@@ -98,8 +148,13 @@ def to_device(array: Any, device: str) -> Any:
     target, source = check_device(device), device_of(array)
     if target == source:
         return array
-    host = array if source == "cpu" else array_module(source).asnumpy(array)
-    return host if target == "cpu" else array_module(target).asarray(host)
+    (kind, number), (source_kind, _) = _read(target), _read(source)
+    if kind != source_kind and source_kind != "cpu":
+        array = _module(source_kind).asnumpy(array)
+    if kind == "cpu":
+        return array
+    with _current(kind, number) or _STAY:
+        return _module(kind).asarray(array)
 
 
 def to_host(array: Any) -> np.ndarray:
@@ -115,44 +170,90 @@ def mixed_devices(op: str, argument: str, device: str, other: str, expected: str
     )
 
 
-def check_one_device(op: str, values: Sequence[Any]) -> None:
-    """Raise the error of `mixed_devices` unless all arrays among `values` are on one device."""
-    if len({type(value) for value in values}) == 1:  # nearly always, and every call passes here
-        return
-    found, first = None, 0
+def check_one_device(op: str, values: Sequence[Any]) -> AbstractContextManager | None:
+    """Raise the error of `mixed_devices` unless all arrays among `values` are on one device.
+
+    Returns:
+        A context in which that device is the current one; None where it is, and on the CPU.
+    """
+    if _HOST_TYPES.issuperset(map(type, values)):  # nearly always, and every call passes here
+        return None
+    found: tuple[str, int] | None = None
+    first = 0
     for i, value in enumerate(values):
-        device = _device_or_none(type(value))
-        if device is not None and device != found:
-            if found is not None:
-                raise mixed_devices(op, f"input {i}", device, f"input {first}", found)
-            found, first = device, i
+        kind = _kind_or_none(type(value))
+        if kind is None:
+            continue
+        place = (kind, 0 if kind == "cpu" else value.device.id)
+        if found is None:
+            found, first = place, i
+        elif place != found:
+            raise mixed_devices(op, f"input {i}", _named(*place), f"input {first}", _named(*found))
+    return None if found is None or found[0] == "cpu" else _current(*found)
 
 
-def _own_name(device: Any) -> str:
-    if not isinstance(device, str) or device not in DEVICES:
-        raise ValueError(f"device: got {device!r}, expected one of {', '.join(map(repr, DEVICES))}")
-    simulated = device == "cuda" and os.environ.get(SIMULATE, "") not in ("", "0")
-    return "cuda:sim" if simulated else device
+def _read(device: Any) -> tuple[str, int]:
+    """Return kind and number of a device, "cuda" being simulated where the environment says so."""
+    match = _NAME.fullmatch(device) if isinstance(device, str) else None
+    if match is None or (match[1] == "cpu" and match[2]):
+        raise ValueError(
+            f"device: got {device!r}, expected one of {', '.join(map(repr, DEVICES))}, or one of "
+            "several as 'cuda:1' or 'cuda:sim:1'"
+        )
+    kind = match[1]
+    if kind == "cuda" and os.environ.get(SIMULATE, "") not in ("", "0"):
+        kind = "cuda:sim"
+    return kind, int(match[2] or 0)
 
 
-def _device_or_none(kind: type) -> str | None:
+def _named(kind: str, number: int) -> str:
+    return f"{kind}:{number}" if number else kind
+
+
+def _module(kind: str) -> Any:
+    if kind not in _modules:
+        _modules[kind] = _import_cupy() if kind == "cuda" else _import_simulator()
+    return _modules[kind]
+
+
+def _current(kind: str, number: int) -> AbstractContextManager | None:
+    """Return a context in which a CUDA device is the current one; None if it is."""
+    cuda = _module(kind).cuda
+    return None if cuda.runtime.getDevice() == number else cuda.Device(number)
+
+
+def _kind_or_none(array_type: type) -> str | None:
     try:
-        return _device_of_type[kind]
+        return _kind_of_type[array_type]
     except KeyError:
-        package = kind.__module__
-        device = None
-        if issubclass(kind, np.ndarray):
-            device = "cpu"
-        elif kind.__name__ == "ndarray" and package.split(".")[0] == "cupy":
-            device = "cuda"
-        elif kind.__name__ == "ndarray" and package.startswith("minicnn.cudasim"):
-            device = "cuda:sim"
-        return _device_of_type.setdefault(kind, device)
+        package = array_type.__module__
+        kind = None
+        if issubclass(array_type, np.ndarray):
+            kind = "cpu"
+        elif array_type.__name__ == "ndarray" and package.split(".")[0] == "cupy":
+            kind = "cuda"
+        elif array_type.__name__ == "ndarray" and package.startswith("minicnn.cudasim"):
+            kind = "cuda:sim"
+        return _kind_of_type.setdefault(array_type, kind)
+
+
+def _beyond(kind: str, number: int) -> str | None:
+    """Say that there are not as many devices as `number` asks for; None if there are."""
+    if number == 0:
+        return None
+    count = _module(kind).cuda.runtime.getDeviceCount()
+    if number < count:
+        return None
+    there_are = (
+        f"there is 1 {kind!r} device" if count == 1 else f"there are {count} {kind!r} devices"
+    )
+    more = " (MINICNN_CUDASIM_DEVICES=N simulates more)" if kind == "cuda:sim" else ""
+    return f"got {_named(kind, number)!r}, but {there_are}, counted from 0{more}"
 
 
 @cache
 def _problem(name: str) -> str | None:
-    """Say why a device cannot be used; None if it can."""
+    """Say why no device of a kind can be used; None if one can."""
     if name == "cuda":
         try:
             cupy = _import_cupy()

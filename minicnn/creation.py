@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minicnn.backend import array_module, get_array_module, to_device
+from minicnn.backend import array_module, get_array_module, on_device, on_device_of, to_device
 from minicnn.random import Generator, default_generator
 from minicnn.tensor import Tensor, as_array, float32
 from minicnn.tensor_methods import as_shape
@@ -24,7 +24,9 @@ def tensor(
 
     Without `device` it is where `data` is.
     """
-    array = as_array(data, dtype).copy()
+    array = as_array(data, dtype)
+    with on_device_of(array):
+        array = array.copy()
     return Tensor(array if device is None else to_device(array, device), requires_grad)
 
 
@@ -43,19 +45,19 @@ def empty(
     *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Return a tensor whose values are whatever the memory holds."""
-    return Tensor(array_module(device).empty(as_shape(shape), dtype), requires_grad)
+    return Tensor(_made("empty", device, as_shape(shape), dtype), requires_grad)
 
 
 def zeros(
     *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    return Tensor(array_module(device).zeros(as_shape(shape), dtype), requires_grad)
+    return Tensor(_made("zeros", device, as_shape(shape), dtype), requires_grad)
 
 
 def ones(
     *shape: Any, dtype: DTypeLike = float32, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    return Tensor(array_module(device).ones(as_shape(shape), dtype), requires_grad)
+    return Tensor(_made("ones", device, as_shape(shape), dtype), requires_grad)
 
 
 def full(
@@ -66,17 +68,19 @@ def full(
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
-    return Tensor(array_module(device).full(shape, value, dtype), requires_grad)
+    return Tensor(_made("full", device, shape, value, dtype), requires_grad)
 
 
 def zeros_like(other: Tensor, requires_grad: bool = False) -> Tensor:
     """Return zeros of another tensor's shape, dtype and device."""
-    return Tensor(get_array_module(other.data).zeros_like(other.data), requires_grad)
+    with on_device_of(other.data):
+        return Tensor(get_array_module(other.data).zeros_like(other.data), requires_grad)
 
 
 def ones_like(other: Tensor, requires_grad: bool = False) -> Tensor:
     """Return ones of another tensor's shape, dtype and device."""
-    return Tensor(get_array_module(other.data).ones_like(other.data), requires_grad)
+    with on_device_of(other.data):
+        return Tensor(get_array_module(other.data).ones_like(other.data), requires_grad)
 
 
 def arange(*args: float, dtype: DTypeLike | None = None, device: str = "cpu") -> Tensor:
@@ -109,3 +113,10 @@ def randn(
     """Return draws from the standard normal distribution, the same on every device."""
     draws = (generator or default_generator).numpy.standard_normal(as_shape(shape))
     return Tensor(to_device(np.asarray(draws, dtype), device), requires_grad)
+
+
+def _made(function: str, device: str, *args: Any) -> Any:
+    """Return the array that a function of the device's array module makes, on that device."""
+    xp = array_module(device)
+    with on_device(device):
+        return getattr(xp, function)(*args)

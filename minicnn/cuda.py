@@ -1,4 +1,4 @@
-"""The GPU, real or simulated, as a whole."""
+"""The GPUs, real or simulated, as a whole."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ def is_available() -> bool:
     return backend.is_available("cuda")
 
 
-def synchronize() -> None:
-    """Wait until the GPU has done all that it was given: calls return before it has.
+def device_count() -> int:
+    """Return how many GPUs there are, and so which of "cuda:0", "cuda:1", ... can be used."""
+    return backend.count_devices("cuda")
+
+
+def synchronize(device: str = "cuda") -> None:
+    """Wait until a GPU has done all that it was given: calls return before it has.
 
     Raises:
-        ValueError: when "cuda" cannot be used; it says what is missing.
+        ValueError: when the device cannot be used; it says what is missing.
     """
-    backend.array_module("cuda").cuda.Device().synchronize()
+    if backend.check_device(device) != "cpu":
+        with backend.on_device(device):
+            backend.array_module(device).cuda.Device().synchronize()

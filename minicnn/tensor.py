@@ -22,6 +22,7 @@ from minicnn.backend import (
     get_array_module,
     is_array,
     mixed_devices,
+    on_device_of,
     to_device,
     to_host,
 )
@@ -53,7 +54,8 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> Any:
         data = data.data
     typed = isinstance(data, np.generic) or is_array(data)
     try:
-        array = get_array_module(data).asarray(data, dtype)
+        with on_device_of(data):
+            array = get_array_module(data).asarray(data, dtype)
     except (ValueError, TypeError) as error:
         raise TypeError(f"data: cannot be read as an array ({error})") from error
     if not typed and dtype is None:
@@ -135,7 +137,7 @@ class Tensor(TensorMethods):
 
     @property
     def device(self) -> str:
-        """Where the values are: "cpu", "cuda" or "cuda:sim"."""
+        """Where the values are: "cpu", "cuda", "cuda:1", ... or "cuda:sim", "cuda:sim:1", ..."""
         return device_of(self._data)
 
     def size(self, dim: int | None = None) -> Any:
@@ -219,7 +221,8 @@ class Tensor(TensorMethods):
             raise RuntimeError("only leaf tensors can be deep-copied; detach() the others first")
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        copied._data, copied._version = self._data.copy(), [0]
+        with on_device_of(self._data):
+            copied._data, copied._version = self._data.copy(), [0]
         copied._requires_grad = self._requires_grad
         copied.grad = None if self.grad is None else self.grad.detach().clone()
         return copied
@@ -353,7 +356,8 @@ class Tensor(TensorMethods):
     def add_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
         operand = self._operand("add_", other)
         data = self._writable("add_", other)
-        data += operand if alpha == 1 else alpha * operand
+        with on_device_of(data):
+            data += operand if alpha == 1 else alpha * operand
         return self
 
     def sub_(self, other: Any, *, alpha: Scalar = 1) -> Tensor:
@@ -362,25 +366,28 @@ class Tensor(TensorMethods):
     def mul_(self, other: Any) -> Tensor:
         operand = self._operand("mul_", other)
         data = self._writable("mul_", other)
-        data *= operand
+        with on_device_of(data):
+            data *= operand
         return self
 
     def div_(self, other: Any) -> Tensor:
         operand = self._operand("div_", other)
         data = self._writable("div_", other)
-        data /= operand
+        with on_device_of(data):
+            data /= operand
         return self
 
     def copy_(self, other: Any) -> Tensor:
         """Copy values in from any device, broadcast and cast to this tensor's dtype."""
         source = other.data if isinstance(other, Tensor) else other
         array = source if is_array(source) else as_array(source)
-        self._writable("copy_", other)[...] = to_device(array, self.device)
+        data = self._writable("copy_", other)
+        self._write(data, ..., to_device(array, self.device))
         return self
 
     def fill_(self, value: Any) -> Tensor:
         operand = self._operand("fill_", value)
-        self._writable("fill_")[...] = operand
+        self._write(self._writable("fill_"), ..., operand)
         return self
 
     def zero_(self) -> Tensor:
@@ -391,7 +398,7 @@ class Tensor(TensorMethods):
     ) -> Tensor:
         """Fill with draws from U(low, high), made on the host and so the same on every device."""
         draws = (generator or default_generator).numpy.uniform(low, high, self.shape)
-        self._writable("uniform_")[...] = to_device(np.asarray(draws), self.device)
+        self._write(self._writable("uniform_"), ..., to_device(np.asarray(draws), self.device))
         return self
 
     def normal_(
@@ -399,14 +406,19 @@ class Tensor(TensorMethods):
     ) -> Tensor:
         """Fill with draws from N(mean, std), `std` being the standard deviation; see `uniform_`."""
         draws = (generator or default_generator).numpy.normal(mean, std, self.shape)
-        self._writable("normal_")[...] = to_device(np.asarray(draws), self.device)
+        self._write(self._writable("normal_"), ..., to_device(np.asarray(draws), self.device))
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from minicnn.functional import plain_index
 
         operand, place = self._operand("index assignment", value), plain_index(index, self)
-        self._writable("index assignment", value)[place] = operand
+        self._write(self._writable("index assignment", value), place, operand)
+
+    @staticmethod
+    def _write(data: Any, place: Any, values: Any) -> None:
+        with on_device_of(data):
+            data[place] = values
 
     def _in_place(self, method: str, plain: str, other: Any) -> Tensor:
         # `x += y` on a computed tensor binds the name to x + y; nobody else sees the difference.
@@ -448,7 +460,8 @@ class Tensor(TensorMethods):
         return _compare(operator.ge, self, other)
 
     def __invert__(self) -> Tensor:
-        return Tensor._wrap(~self._data)
+        with on_device_of(self._data):
+            return Tensor._wrap(~self._data)
 
     def __and__(self, other: Any) -> Tensor:
         return _compare(operator.and_, self, other)
@@ -457,10 +470,12 @@ class Tensor(TensorMethods):
         return _compare(operator.or_, self, other)
 
     def all(self) -> Tensor:
-        return Tensor._wrap(self._data.all())
+        with on_device_of(self._data):
+            return Tensor._wrap(self._data.all())
 
     def any(self) -> Tensor:
-        return Tensor._wrap(self._data.any())
+        with on_device_of(self._data):
+            return Tensor._wrap(self._data.any())
 
     # Conversion --------------------------------------------------------------------------------
 
@@ -531,4 +546,6 @@ def read_targets(
 
 
 def _compare(compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Any:
-    return Tensor._wrap(compare(a.data, a._operand(compare.__name__.strip("_"), b)))
+    operand = a._operand(compare.__name__.strip("_"), b)
+    with on_device_of(a.data):
+        return Tensor._wrap(compare(a.data, operand))

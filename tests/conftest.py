@@ -1,7 +1,7 @@
 """Settings for all tests, and the devices they run on.
 
     pytest                      the CPU and, where there is a C++ compiler, the simulated GPU
-    pytest --device cuda        a real GPU in the simulated one's place; also cpu, cuda:sim
+    pytest --device cuda        a real GPU in the simulated one's place; also cpu, cuda:sim:1, ...
 
 A test takes `device` (every one of them), `gpu` (those of CUDA) or `xp` (a device's array module).
 """
@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from minicnn.backend import DEVICES, array_module, check_device
+from minicnn.backend import array_module, check_device
 from tests import census, needs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--device", choices=DEVICES, default=None,
+        "--device", default=None,
         help="the one device for tests that ask for devices (default: cpu and cuda:sim)",
     )  # fmt: skip
 

@@ -37,7 +37,8 @@ def fresh_backend(monkeypatch):
 
 
 def test_every_array_tells_its_device(device, xp):
-    array = xp.zeros(3, np.float32)
+    with backend.on_device(device):
+        array = xp.zeros(3, np.float32)
     assert backend.device_of(array) == device and backend.is_array(array)
     assert backend.get_array_module(2.0, None, array) is xp
     assert backend.to_device(array, device) is array
@@ -45,7 +46,9 @@ def test_every_array_tells_its_device(device, xp):
     assert minicnn.zeros(2, device=device).device == device
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:0", "CPU", "", None, 0])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:01", "cuda:-1", "cpu:0", "cuda:sim:x", "CPU", "", None, 0]
+)
 def test_unknown_devices_are_refused(name):
     with pytest.raises(ValueError, match="device: got .*, expected one of 'cpu', 'cuda', 'cuda:s"):
         minicnn.zeros(2, device=name)

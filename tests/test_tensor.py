@@ -111,8 +111,8 @@ def test_to_changes_dtype_and_knows_devices():
     x = minicnn.ones(2)
     assert x.double().dtype == np.float64 and x.to("cpu") is x and x.float() is x
     assert x.long().dtype == np.int64
-    with pytest.raises(ValueError, match="device: got 'cuda:7', expected one of 'cpu', 'cuda'"):
-        x.to("cuda:7")
+    with pytest.raises(ValueError, match="device: got 'cuda:x', expected one of 'cpu', 'cuda'"):
+        x.to("cuda:x")
     with pytest.raises(TypeError, match="dtype"):
         x.to(np.complex64)
 

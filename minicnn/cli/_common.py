@@ -43,7 +43,7 @@ class Device(click.ParamType):
 
 device_option = click.option(
     "--device", type=Device(), default="cpu", show_default=True, metavar="NAME",
-    help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU.",
+    help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU; cuda:1 is the second.",
 )  # fmt: skip
 
 

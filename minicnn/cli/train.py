@@ -83,8 +83,8 @@ class Assignment(click.ParamType):
 @click.option("--save-every", type=AT_LEAST_1, metavar="STEPS",
               help="Steps between checkpoints within an epoch.  [default: 200]")
 @click.option("--device", type=Device(), metavar="NAME",
-              help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU.  [default: cpu, or "
-              "where the run was]")
+              help="Where to compute: cpu, cuda, or cuda:sim, a simulated GPU; cuda:1 is the "
+              "second.  [default: cpu, or where the run was]")
 @click.option("--threads", type=AT_LEAST_1, metavar="N",
               help="Threads of the kernels.  [default: all cores]")
 @debug_option

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from minicnn.backend import mixed_devices
+from minicnn.backend import mixed_devices, on_one_device
 from minicnn.tensor import Tensor, float32, float64
 
 Pair = tuple[int, int]
@@ -42,7 +42,7 @@ def beside(name: str, tensor: Tensor, argument: str, like: Tensor, other: str = 
     Raises:
         RuntimeError: naming the function, both arguments and both devices.
     """
-    if type(tensor.data) is not type(like.data):
+    if not on_one_device(tensor.data, like.data):
         raise mixed_devices(name, argument, tensor.device, other, like.device)
     return tensor
 

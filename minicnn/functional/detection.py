@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import get_array_module, to_host
+from minicnn.backend import get_array_module, on_device_of, to_host
 from minicnn.functional._check import beside, dimensions, floating, positional
 from minicnn.kernels import nms as kernels
 from minicnn.tensor import Tensor
@@ -60,12 +60,16 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     chosen = [np.empty(0, np.int64)]
     for each in np.unique(classes):
         members = np.flatnonzero(classes == each)
-        kept = kernels.nms(
-            xp.asarray(host_boxes[members]), xp.asarray(host_scores[members]), float(iou_threshold)
-        )
+        with on_device_of(boxes.data):
+            kept = kernels.nms(
+                xp.asarray(host_boxes[members]),
+                xp.asarray(host_scores[members]),
+                float(iou_threshold),
+            )
         chosen.append(members[to_host(kept)])
     every = np.sort(np.concatenate(chosen))
-    return Tensor._wrap(xp.asarray(every[kernels.falling(host_scores[every])]))
+    with on_device_of(boxes.data):
+        return Tensor._wrap(xp.asarray(every[kernels.falling(host_scores[every])]))
 
 
 def _check(name: str, boxes: Tensor, scores: Tensor, iou_threshold: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import is_array, to_device
+from minicnn.backend import is_array, on_device_of, to_device
 from minicnn.functional._check import beside, floating, nonnegative, positional, probability
 from minicnn.functional.activation import log_softmax
 from minicnn.functional.arithmetic import abs_, div, where
@@ -112,7 +112,8 @@ def cross_entropy(
     log_probs = log_softmax(input, dim)
     if isinstance(target, Tensor) and target.dtype.kind == "f":
         return _soft_targets(log_probs, target, weight, reduction, smoothing, dim)
-    return _hard_targets(name, log_probs, target, weight, ignore_index, reduction, smoothing)
+    with on_device_of(log_probs.data):
+        return _hard_targets(name, log_probs, target, weight, ignore_index, reduction, smoothing)
 
 
 def nll_loss(
@@ -128,7 +129,8 @@ def nll_loss(
     """
     _reduction("nll_loss", reduction)
     log_probs = floating("nll_loss", input)
-    return _hard_targets("nll_loss", log_probs, target, weight, ignore_index, reduction, 0.0)
+    with on_device_of(log_probs.data):
+        return _hard_targets("nll_loss", log_probs, target, weight, ignore_index, reduction, 0.0)
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

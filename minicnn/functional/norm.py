@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import get_array_module
-from minicnn.creation import zeros_like
+from minicnn.backend import get_array_module, on_device_of
+from minicnn.creation import full, zeros_like
 from minicnn.functional._check import floating, integer
 from minicnn.functional.reduce import mean, sum, var
 from minicnn.functional.shape import pad, reshape
@@ -224,7 +224,8 @@ def batch_norm(
             f"{name}: input has shape {input.shape}, expected more than 1 value per channel "
             "in training"
         )
-    mean, variance = kernels.batch_norm_statistics(input.data)
+    with on_device_of(input.data):
+        mean, variance = kernels.batch_norm_statistics(input.data)
     with no_grad():
         # A batch without values says nothing.
         if running_mean is not None and count:
@@ -280,8 +281,7 @@ def _per_channel(
     """Return a tensor with one number a channel; `default` in all where there is none."""
     if value is not None:
         return _check_channels(name, value, argument, input)
-    xp = get_array_module(input.data)
-    return Tensor._wrap(xp.full(input.shape[1], default, input.dtype))
+    return full(input.shape[1:2], default, dtype=input.dtype, device=input.device)
 
 
 def _check_channels(name: str, value: Tensor, argument: str, input: Tensor) -> Tensor:
@@ -293,7 +293,8 @@ def _check_channels(name: str, value: Tensor, argument: str, input: Tensor) -> T
 
 def _scale(input: Tensor, weight: Tensor, variance: Any, eps: float) -> Tensor:
     """Return input * weight / sqrt(variance + eps): what Normalize does without mean and bias."""
-    nothing = get_array_module(variance).zeros_like(variance)
+    with on_device_of(variance):
+        nothing = get_array_module(variance).zeros_like(variance)
     return Normalize.apply(
         input, weight, Tensor._wrap(nothing), mean=nothing, variance=variance, eps=eps
     )

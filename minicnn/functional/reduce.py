@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import get_array_module
+from minicnn.backend import get_array_module, on_device_of
 from minicnn.functional._check import dimension, positional
 from minicnn.functional.arithmetic import div, log, sqrt
 from minicnn.functional.arithmetic import exp as exp_
@@ -118,8 +118,9 @@ def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) ->
     input = positional("logsumexp", input)
     dims = _filled_dims("logsumexp", input, dim)
     xp = get_array_module(input.data)
-    largest = input.data.max(axis=dims, keepdims=True)
-    shift = Tensor(xp.where(xp.isfinite(largest), largest, 0))
+    with on_device_of(input.data):
+        largest = input.data.max(axis=dims, keepdims=True)
+        shift = Tensor(xp.where(xp.isfinite(largest), largest, 0))
     return _drop(log(sum(exp_(input - shift), dims, keepdim=True)) + shift, dims, keepdim)
 
 
@@ -170,10 +171,13 @@ def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     array = positional(name, input).data
     _filled_dims(name, input, dim)
     xp = get_array_module(array)
-    if dim is None or not input.ndim:  # CuPy knows no axis 0 of a number
-        return Tensor._wrap(getattr(xp, name)(array))
-    index = getattr(xp, name)(array, axis=dimension(name, dim, input.ndim))
-    return unsqueeze(Tensor._wrap(index), dim) if keepdim else Tensor._wrap(index)
+    # CuPy knows no axis 0 of a number.
+    axis = None if dim is None or not input.ndim else dimension(name, dim, input.ndim)
+    with on_device_of(array):
+        index = getattr(xp, name)(array, axis=axis)
+    if axis is None:
+        return Tensor._wrap(index)
+    return unsqueeze(Tensor._wrap(index), axis) if keepdim else Tensor._wrap(index)
 
 
 def _select(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import get_array_module
+from minicnn.backend import on_device_of
+from minicnn.creation import empty, full
 from minicnn.functional._check import Pair, dimensions, floating, integer, pair
 from minicnn.functional.shape import cat
 from minicnn.kernels import roi_align as align_kernels
@@ -185,7 +186,8 @@ def _arguments(
             f"{name}: boxes have shape {boxes.shape}, expected (K, 5): the index of an image, "
             "x1, y1, x2, y2"
         )
-    _check_values(name, boxes.data, input.shape[0], float(spatial_scale))
+    with on_device_of(input.data):
+        _check_values(name, boxes.data, input.shape[0], float(spatial_scale))
     return boxes.data, size, float(spatial_scale)
 
 
@@ -195,14 +197,13 @@ def _with_index(name: str, boxes: Sequence[Any], input: Tensor) -> Tensor:
         raise ValueError(
             f"{name}: boxes has {len(boxes)} tensors, expected {input.shape[0]}, one an image"
         )
-    xp = get_array_module(input.data)
-    rows = [Tensor._wrap(xp.empty((0, 5), input.dtype))]
+    rows = [empty(0, 5, dtype=input.dtype, device=input.device)]
     for i, some in enumerate(boxes):
         floating(name, some, f"boxes[{i}]", like=input)
         dimensions(name, some, 2, "(L, 4)", f"boxes[{i}]")
         if some.shape[1] != 4:
             raise ValueError(f"{name}: boxes[{i}] has shape {some.shape}, expected (L, 4)")
-        index = Tensor._wrap(xp.full((len(some), 1), i, input.dtype))
+        index = full((len(some), 1), i, dtype=input.dtype, device=input.device)
         rows.append(cat([index, some.detach()], 1))
     return cat(rows)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Function
-from minicnn.backend import get_array_module, is_array, to_device, to_host
+from minicnn.backend import get_array_module, is_array, on_device_of, to_device, to_host
 from minicnn.functional._check import beside, dimension, integer, positional
 from minicnn.kernels import concatenate as concatenate_kernels
 from minicnn.kernels import pad as pad_kernels
@@ -288,8 +288,9 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
             f"gather: index is {index.dtype} of shape {index.shape}, "
             f"expected integers with {input.ndim} dimensions"
         )
-    if index.numel() and not 0 <= index.data.min() <= index.data.max() < input.shape[dim]:
-        raise ValueError(f"gather: index must lie between 0 and {input.shape[dim] - 1}")
+    with on_device_of(index.data):
+        if index.numel() and not 0 <= index.data.min() <= index.data.max() < input.shape[dim]:
+            raise ValueError(f"gather: index must lie between 0 and {input.shape[dim] - 1}")
     return Gather.apply(input, dim=dim, index=index.data)
 
 
@@ -410,10 +411,11 @@ def one_hot(target: Tensor, num_classes: int) -> Tensor:
     num_classes = integer("one_hot", num_classes, "num_classes", 1)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"one_hot: target has dtype {labels.dtype}, expected integers")
-    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(f"one_hot: target must lie between 0 and {num_classes - 1}")
-    classes = get_array_module(labels).arange(num_classes)
-    return Tensor((labels[..., None] == classes).astype(int64))
+    with on_device_of(labels):
+        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+            raise ValueError(f"one_hot: target must lie between 0 and {num_classes - 1}")
+        classes = get_array_module(labels).arange(num_classes)
+        return Tensor((labels[..., None] == classes).astype(int64))
 
 
 def plain_index(index: Any, input: Tensor) -> Any:

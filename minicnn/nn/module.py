@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minicnn.backend import get_array_module, is_array, to_device
+from minicnn.backend import is_array
+from minicnn.creation import zeros_like
 from minicnn.grad_mode import mode, no_grad
 from minicnn.nn.hooks import ForwardHook, ForwardPreHook, FullBackwardHook, watch_backward
 from minicnn.tensor import Handle, Tensor, read_targets
@@ -372,8 +373,7 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                xp = get_array_module(parameter.grad.data)
-                parameter.grad = Tensor(xp.zeros_like(parameter.grad.data))
+                parameter.grad = zeros_like(parameter.grad)
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
         """Call `function` on every module below this one, then on this one."""
@@ -390,8 +390,8 @@ class Module:
         They stay the objects they are, so an optimizer that holds them goes on with them.
 
         Args:
-            targets: a device ("cpu", "cuda" or "cuda:sim"), a dtype (float32 or float64), both, or
-                a tensor whose device and dtype are meant.
+            targets: a device ("cpu", "cuda", "cuda:sim:1" and the like), a dtype (float32 or
+                float64), both, or a tensor whose device and dtype are meant.
         """
         device, dtype = read_targets(targets, device, dtype)
         if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
@@ -474,14 +474,11 @@ def _listed(what: str, items: list[str]) -> list[str]:
 
 def _convert(tensor: Tensor, device: str | None, dtype: DTypeLike | None) -> None:
     """Move a tensor and its gradient in place."""
-    data = tensor.data
-    if dtype is not None and tensor.dtype.kind == "f":
-        data = data.astype(dtype, copy=False)
-    if device is not None:
-        data = to_device(data, device)
-    if data is tensor.data:
+    with no_grad():
+        moved = tensor.to(device=device, dtype=dtype if tensor.dtype.kind == "f" else None)
+    if moved is tensor:
         return
-    tensor.data = data
+    tensor.data = moved.data
     if tensor.grad is not None:
         tensor.grad = tensor.grad.detach().to(device=device, dtype=dtype)
 

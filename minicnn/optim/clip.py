@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import get_array_module
+from minicnn.backend import get_array_module, on_device_of
 from minicnn.grad_mode import no_grad
 from minicnn.tensor import Tensor
 
@@ -71,16 +71,18 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_value: got {clip_value}, expected a number of at least 0")
     for grad in _grads(parameters):
-        get_array_module(grad.data).clip(grad.data, -clip_value, clip_value, out=grad.data)
+        with on_device_of(grad.data):
+            get_array_module(grad.data).clip(grad.data, -clip_value, clip_value, out=grad.data)
         grad.bump_version()
 
 
 def _norm(values: Any, p: float) -> float:
     """Return the p-norm of an array of any device, summed in float64: squares overflow early."""
-    if p == math.inf:
-        return float(abs(values).max()) if values.size else 0.0
-    wide = values.astype(np.float64)
-    return float((abs(wide) ** p).sum()) ** (1 / p)
+    with on_device_of(values):
+        if p == math.inf:
+            return float(abs(values).max()) if values.size else 0.0
+        wide = values.astype(np.float64)
+        return float((abs(wide) ** p).sum()) ** (1 / p)
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.backend import get_array_module, is_array, to_device, to_host
+from minicnn.backend import device_of, is_array, on_device_of, to_device, to_host
+from minicnn.creation import zeros_like
 from minicnn.grad_mode import enable_grad, no_grad
 from minicnn.tensor import Tensor
 
@@ -97,8 +98,7 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    xp = get_array_module(parameter.grad.data)
-                    parameter.grad = Tensor(xp.zeros_like(parameter.grad.data))
+                    parameter.grad = zeros_like(parameter.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -125,9 +125,10 @@ class Optimizer:
         values = parameter.detach().contiguous()
         state = self.state.setdefault(parameter, {})
         for key, value in state.items():
-            if is_array(value) and type(value) is not type(values.data):
+            if is_array(value) and device_of(value) != values.device:
                 state[key] = to_device(value, values.device)  # the parameter has moved since
-        self.update(values.data, grad.contiguous().data, state, group)
+        with on_device_of(values.data):
+            self.update(values.data, grad.contiguous().data, state, group)
         if parameter.data.flags.c_contiguous:
             parameter.bump_version()
         else:
@@ -230,4 +231,4 @@ def _fitted(name: str, value: Any, parameter: Tensor) -> Any:
         return value
     if value.shape != parameter.shape:
         raise ValueError(f"{name} has shape {value.shape}, expected {parameter.shape}")
-    return to_device(value.astype(parameter.dtype), parameter.device)
+    return to_device(to_host(value).astype(parameter.dtype), parameter.device)

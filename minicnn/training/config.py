@@ -27,7 +27,7 @@ class TrainingConfig:
         classes: the data's class names, in the order of the network's outputs.
         image_shape: (C, H, W) of the data's images, before any transform.
         train_transforms, test_transforms: arguments of `minicnn.data.build_transform`.
-        device: where tensors live: "cpu", "cuda" or "cuda:sim".
+        device: where tensors live: "cpu", "cuda", "cuda:1", "cuda:sim" and the like.
         threads: how many threads the kernels use; None for all.
         seed: of the initial weights, the order of the data, augmentation and dropout.
         epochs: how often the training images are gone through.

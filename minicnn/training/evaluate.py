@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minicnn import functional as F
-from minicnn.backend import to_host
 from minicnn.grad_mode import no_grad
 from minicnn.tensor import Tensor
 
@@ -110,7 +109,7 @@ def evaluate(
                     scores = average_views(scores, len(labels))
                 target = Tensor(labels).to(device)
                 loss_sum += F.cross_entropy(scores, target, reduction="sum").item()
-                np.add.at(confusion, (labels, to_host(scores.data.argmax(axis=1))), 1)
+                np.add.at(confusion, (labels, scores.argmax(1).cpu().numpy()), 1)
                 if on_batch is not None:
                     on_batch(int(confusion.sum()))
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import check_device, get_array_module, set_num_threads
+from minicnn.backend import check_device, set_num_threads
 from minicnn.data import DataLoader, Dataset, build_transform, with_crops
 from minicnn.models.classifier import Classifier, scores_of
 from minicnn.models.initialize import initialize
@@ -207,8 +207,8 @@ class Trainer:
         state.batch += 1
         state.step += 1
         state.loss_sum += value * len(labels)
-        found = scores_of(output).data.argmax(axis=1)
-        state.correct += int((found == target.data).sum())
+        found = scores_of(output).argmax(1).cpu().numpy()
+        state.correct += int((found == labels).sum())
         state.seen += len(labels)
         self.schedule.after_step(state.step)
 
@@ -262,7 +262,7 @@ class Trainer:
             OSError: it could not be written; the last one is whole.
         """
         for name, parameter in self.model.named_parameters():
-            if not get_array_module(parameter.data).isfinite(parameter.data).all():
+            if not np.isfinite(parameter.detach().cpu().numpy()).all():
                 raise Diverged(f"{name} is not finite before {self._place()}")
         save_checkpoint(folder.checkpoint, self.state_dict())
 
