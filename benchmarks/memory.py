@@ -21,6 +21,21 @@ import numpy as np
 NETWORKS: dict[str, str | None] = {
     "alexnet": "alexnet",
     "alexnet_torchvision": "alexnet",
+    "vgg11": "vgg11",
+    "vgg16": "vgg16",
+    "vgg19": "vgg19",
+    "vgg16_bn": "vgg16_bn",
+    "nin": None,
+    "googlenet": None,
+    "googlenet_torchvision": "googlenet",
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "resnet152": "resnet152",
+    "densenet121": "densenet121",
+    "densenet169": "densenet169",
+    "densenet201": "densenet201",
+    "densenet161": "densenet161",
 }
 OPTIONS: dict[str, Any] = {"lr": 1e-3, "momentum": 0.9}
 SIDES = ("minicnn", "torchvision")
@@ -79,14 +94,16 @@ def _theirs(name: str) -> tuple[Callable[[np.ndarray, np.ndarray], None], tuple[
     import torch
     import torchvision
 
-    model = torchvision.models.get_model(name, weights=None)
+    options = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
+    model = torchvision.models.get_model(name, weights=None, **options)
     optimizer = torch.optim.SGD(model.parameters(), **OPTIONS)
 
     def step(images: np.ndarray, labels: np.ndarray) -> None:
-        scores = model(torch.from_numpy(images))
-        loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels))
+        output, target = model(torch.from_numpy(images)), torch.from_numpy(labels)
+        outputs = output if isinstance(output, tuple) else (output,)
+        losses = [torch.nn.functional.cross_entropy(scores, target) for scores in outputs]
         optimizer.zero_grad()
-        loss.backward()
+        torch.stack(losses).sum().backward()
         optimizer.step()
 
     return step, (3, 224, 224), 1000
