@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
+from minicnn.models.alexnet_two_devices import AlexNetTwoDevices
 from minicnn.models.classifier import Classifier
 from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet_small
 from minicnn.models.googlenet import GoogLeNet
@@ -67,6 +68,7 @@ __all__ = [
     "MODELS",
     "VGG",
     "AlexNet",
+    "AlexNetTwoDevices",
     "Classifier",
     "DenseNet",
     "DenseNetCIFAR",
