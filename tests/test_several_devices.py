@@ -1,7 +1,7 @@
 """Several devices of one kind: their names, tensors that travel, operands that must not mix.
 
-The tests of one device prove that every operation runs on the second just as well:
-`pytest --device cuda:sim:1`. The simulator refuses whatever is computed beside the current device.
+The simulator refuses whatever is computed while another device is current than the one of the
+arrays. `pytest --device cuda:sim:1` runs all tests that take a device on the second one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import minicnn
 import minicnn.functional as F
 from minicnn import backend, cudasim, nn, optim
 from minicnn.kernels import activation, optimizer
+from minicnn.opcheck import OPS
 from minicnn.serialization import load_state_dict, save_state_dict
 from tests.needs import needs_compiler
+from tests.test_device_ops import compute
 
 pytestmark = needs_compiler
 
@@ -118,6 +120,34 @@ def test_operands_of_two_devices_are_refused_by_both_names(name, first, second):
         MIXED[name](a, b)
     assert f"'{first}'" in str(error.value) and f"'{second}'" in str(error.value)
     assert a.tolist() == b.tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_operation_on_the_second_device_gives_the_bits_of_the_first(name):
+    outputs, results = compute(name, THERE, np.float32)
+    _, expected = compute(name, HERE, np.float32)
+    assert {y.device for y in outputs} == {"cpu" if name == "to_device" else THERE}
+    for got, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_what_is_not_recorded_for_gradients_runs_there_too():
+    boxes = minicnn.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2.1], [5, 5, 6, 6]], device=THERE)
+    scores = minicnn.tensor([0.5, 0.9, 0.1], device=THERE)
+    classes = minicnn.tensor([0, 1, 0], device=THERE)
+    results = {
+        "nms": (F.nms(boxes, scores, 0.5), [1, 2]),
+        "batched_nms": (F.batched_nms(boxes, scores, classes, 0.5), [1, 0, 2]),
+        "one_hot": (F.one_hot(classes, 2), [[1, 0], [0, 1], [1, 0]]),
+        "argmax": (scores.argmax(), 1),
+        "compare": (scores > 0.3, [True, True, False]),
+        "not": (~(scores > 0.3), [False, False, True]),
+        "any": ((scores > 2).any(), False),
+        "zeros_like": (minicnn.zeros_like(scores), [0, 0, 0]),
+        "draws": (minicnn.empty(3, device=THERE).uniform_(1, 1), [1, 1, 1]),
+    }
+    for name, (result, expected) in results.items():
+        assert result.device == THERE and result.tolist() == expected, name
 
 
 class Stray(minicnn.Function):

@@ -31,7 +31,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         TypeError: for integers, or scores of another dtype.
     """
     _check("nms", boxes, scores, iou_threshold)
-    return Tensor._wrap(kernels.nms(boxes.data, scores.data, float(iou_threshold)))
+    with on_device_of(boxes.data):
+        return Tensor._wrap(kernels.nms(boxes.data, scores.data, float(iou_threshold)))
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
