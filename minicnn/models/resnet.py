@@ -299,6 +299,7 @@ class ResNetCIFAR(_Residual):
         depth: 6n + 2, such as 20, 32, 44, 56, 110 or 1202.
         in_channels, num_classes, input_size, width: as in `ResNet`.
         widths: channels of the stages.
+        stem_stride: of the first convolution, 1 in the paper.
         shortcut, skip, batch_norm, init: as in `ResNet`; the paper's shortcut is "A" here.
 
     Raises:
@@ -316,6 +317,7 @@ class ResNetCIFAR(_Residual):
         width: float = 1.0,
         *,
         widths: tuple[int, int, int] = (16, 32, 64),
+        stem_stride: int = 1,
         shortcut: str = "A",
         skip: bool = True,
         batch_norm: bool = True,
@@ -326,7 +328,7 @@ class ResNetCIFAR(_Residual):
             raise ValueError(f"ResNetCIFAR: depth is {depth}, expected 6n + 2, such as 20 or 56")
         options = _block_options("ResNetCIFAR", shortcut, skip, batch_norm)
         first, *_ = channels = [scaled(c, width) for c in widths]
-        self.conv1 = _conv(in_channels, first, 3, 1, batch_norm)
+        self.conv1 = _conv(in_channels, first, 3, stem_stride, batch_norm)
         self.bn1 = _norm(first, batch_norm)
         self.relu = nn.ReLU()
         counts = [(depth - 2) // 6] * 3
@@ -373,9 +375,9 @@ def resnet_small(
     batch_norm: bool = True,
     init: Rules = HE,
 ) -> ResNetCIFAR:
-    """ResNet for digits: the CIFAR form, 14 layers deep, at three quarters of its width."""
+    """ResNet for digits: the CIFAR form, 14 layers deep, with a stride of 2 in its first."""
     return ResNetCIFAR(
-        14, in_channels, num_classes, input_size, width, widths=(12, 24, 48), shortcut=shortcut,
+        14, in_channels, num_classes, input_size, width, stem_stride=2, shortcut=shortcut,
         skip=skip, batch_norm=batch_norm, init=init,
     )  # fmt: skip
 
