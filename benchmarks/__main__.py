@@ -1,4 +1,4 @@
-"""`python -m benchmarks training|memory`: time and memory of training steps beside PyTorch's."""
+"""`python -m benchmarks training|memory|digits`: time, memory and what training comes to."""
 
 from __future__ import annotations
 
@@ -73,6 +73,23 @@ def memory(networks: tuple[str, ...], batch_size: int, json_path: Path | None) -
     Console().print(table)
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.option("--ablations", is_flag=True, help="Take one idea at a time away as well.")
+@click.option(
+    "--out",
+    default="runs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the runs' folders are; finished ones are not trained again.",
+)
+def digits(ablations: bool, out: Path) -> None:
+    """Train every network for digits on MNIST and print the README's table."""
+    from benchmarks.digits import ABLATIONS, NETWORKS, markdown, train
+
+    results = [train(run, out) for run in [*NETWORKS, *(ABLATIONS if ablations else [])]]
+    click.echo(markdown(results))
 
 
 def show(result: dict[str, Any]) -> None:
