@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,10 +27,10 @@ SIZES = {"in_channels": 1, "num_classes": 10, "input_size": 19, "width": 0.25}
 BOUNDS = {np.float32: 5e-6, np.float64: 1e-14}
 
 
-def one_device(dtype=np.float32, **options) -> AlexNet:
+def one_device(dtype: Any = np.float32, **options: Any) -> AlexNet:
     """Return a small network with the dropout off, so that no draw makes a difference."""
     minicnn.manual_seed(3)
-    given = {"convs": SMALL, "hidden": 64, "dropout": 0.0, "lrn_groups": 2, "init": HE, **SIZES}
+    given: dict[str, Any] = {"convs": SMALL, "hidden": 64, "dropout": 0.0, "lrn_groups": 2, "init": HE, **SIZES}
     return AlexNet(**{**given, **options}).to(dtype)
 
 
