@@ -14,7 +14,7 @@ from minicnn.models.alexnet import AlexNet, TorchvisionAlexNet, alexnet_small
 from minicnn.models.alexnet_two_devices import AlexNetTwoDevices
 from minicnn.models.classifier import Classifier
 from minicnn.models.densenet import DENSENETS, DenseNet, DenseNetCIFAR, densenet_small
-from minicnn.models.googlenet import GoogLeNet
+from minicnn.models.googlenet import GoogLeNet, googlenet_small
 from minicnn.models.googlenet_torchvision import TorchvisionGoogLeNet
 from minicnn.models.lenet import LeNet, LeNet5
 from minicnn.models.nin import NiN, nin_cifar, nin_small
@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
     "alexnet_small": alexnet_small,
     "googlenet": GoogLeNet,
     "googlenet_torchvision": TorchvisionGoogLeNet,
+    "googlenet_small": googlenet_small,
     **VGGS,
     "nin": NiN,
     "nin_cifar": nin_cifar,
@@ -84,6 +85,7 @@ __all__ = [
     "alexnet_small",
     "create_model",
     "densenet_small",
+    "googlenet_small",
     "nin_cifar",
     "nin_small",
     "resnet_small",

@@ -54,7 +54,7 @@ from typing import Any, NamedTuple
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.models.classifier import Classifier, scaled
-from minicnn.models.initialize import Rules, initialize
+from minicnn.models.initialize import HE, Rules, initialize
 from minicnn.models.sizes import Size, smallest_size, track_size
 from minicnn.tensor import Tensor
 
@@ -126,6 +126,26 @@ PAPER = Table(
         "inception5b": Block(384,  192, 384,   48, 128,  128),
     },
     {"aux1": "inception4a", "aux2": "inception4d"},
+)
+# For 28 x 28 digits: a stem without strides, three stages on 14 x 14, 7 x 7 and 3 x 3.
+SMALL = Table(
+    {
+        "conv1": Conv(24, 3),
+        "maxpool1": Pool(), "norm1": Norm(),
+        "conv2": Conv(24, 1),
+        "conv3": Conv(48, 3),
+        "norm2": Norm(),
+        #                   1x1  reduce, 3x3  reduce, 5x5  pooled
+        "inception3a": Block( 16,   16,  32,    8,  16,   16),
+        "inception3b": Block( 24,   24,  40,    8,  16,   16),
+        "maxpool3": Pool(),
+        "inception4a": Block( 32,   24,  48,    8,  24,   24),
+        "inception4b": Block( 40,   32,  64,    8,  24,   24),
+        "maxpool4": Pool(),
+        "inception5a": Block( 64,   40,  80,   12,  32,   32),
+    },
+    {"aux1": "inception4a", "aux2": "inception4b"},
+    head_maps=32, head_hidden=128,
 )
 # fmt: on
 
@@ -389,3 +409,22 @@ class AuxHead(nn.Module):
                 "another, or with aux=False"
             )
         return self.fc2(self.dropout(self.relu(self.fc1(self.conv(pooled).flatten(1)))))
+
+
+def googlenet_small(
+    in_channels: int = 1,
+    num_classes: int = 10,
+    input_size: int | Size = 28,
+    width: float = 1.0,
+    *,
+    aux: bool = True,
+    lrn: bool = True,
+    dropout: float = 0.4,
+    batch_norm: bool = True,
+    init: Rules = HE,
+) -> GoogLeNet:
+    """GoogLeNet for digits: five blocks, both heads, and, unlike the paper's, batch norm."""
+    return GoogLeNet(
+        in_channels, num_classes, input_size, width, table=SMALL, aux=aux, lrn=lrn,
+        dropout=dropout, batch_norm=batch_norm, init=init,
+    )  # fmt: skip

@@ -30,7 +30,9 @@ BOUNDS = {np.float32: 5e-6, np.float64: 1e-14}
 def one_device(dtype: Any = np.float32, **options: Any) -> AlexNet:
     """Return a small network with the dropout off, so that no draw makes a difference."""
     minicnn.manual_seed(3)
-    given: dict[str, Any] = {"convs": SMALL, "hidden": 64, "dropout": 0.0, "lrn_groups": 2, "init": HE, **SIZES}
+    given: dict[str, Any] = {
+        "convs": SMALL, "hidden": 64, "dropout": 0.0, "lrn_groups": 2, "init": HE, **SIZES,
+    }  # fmt: skip
     return AlexNet(**{**given, **options}).to(dtype)
 
 

@@ -258,3 +258,19 @@ def test_sizes_and_channels_that_come():
     ):
         model(minicnn.zeros(2, 3, 144, 144))
     assert model.eval()(minicnn.zeros(2, 3, 144, 144)).shape == (2, 7)
+
+
+def test_the_one_for_digits_keeps_the_idea_and_its_switches():
+    model = create_model("googlenet_small").train()
+    kinds = [type(layer).__name__ for layer in model.modules()]
+    assert kinds.count("Inception") == 5 and kinds.count("AuxHead") == 2
+    assert kinds.count("LocalResponseNorm") == 2 and "BatchNorm2d" in kinds
+    images = minicnn.randn(4, 1, 28, 28)
+    assert [scores.shape for scores in model(images)] == [(4, 10)] * 3
+    assert 5e6 < summarize(model, model.input_shape).total_macs < 15e6
+    for options, absent in (
+        ({"aux": False}, "AuxHead"), ({"lrn": False}, "LocalResponseNorm"),
+        ({"batch_norm": False}, "BatchNorm2d"),
+    ):  # fmt: skip
+        without = create_model("googlenet_small", **options)
+        assert absent not in [type(layer).__name__ for layer in without.modules()]
