@@ -1,8 +1,10 @@
 """The papers' training recipes, as data: what `minicnn train MODEL --recipe NAME` starts from.
 
 A setting that the user gives replaces the recipe's. "input" stands for the height and width that
-the network takes; transforms without numbers are fitted on the training pictures. Epochs are those
-of ILSVRC-2012's 1.28 million pictures or CIFAR's 50,000, worked out from the papers' iterations.
+the network takes. Shorter sides of pictures are those for 224 x 224 and become as much smaller or
+larger as the network's input is (AlexNet's 227 counts as 224). Transforms without numbers are
+fitted on the training pictures. Epochs are those of ILSVRC-2012's 1.28 million pictures or CIFAR's
+50,000, worked out from the papers' iterations.
 """
 
 from __future__ import annotations
@@ -188,19 +190,25 @@ def recipe_settings(
     """
     if name not in RECIPES:
         raise ValueError(f"recipe: got {name!r}, expected one of {', '.join(RECIPES)}")
-    whole = {"optimizer": "sgd", "warmup_epochs": 0.0, **RECIPES[name].settings, **settings}
-    for kind in ("optimizer", "schedule"):
-        own = RECIPES[name].settings[f"{kind}_options"]
-        same = whole[kind] == {"optimizer": "sgd", **RECIPES[name].settings}[kind]
-        whole[f"{kind}_options"] = {**(own if same else {}), **settings.get(f"{kind}_options", {})}
+    recipe = {"optimizer": "sgd", "warmup_epochs": 0.0, **RECIPES[name].settings}
     for stage in ("train_transforms", "test_transforms"):
-        if isinstance(whole[stage], list):
-            whole[stage] = [_sized(part, input_size) for part in whole[stage]]
+        recipe[stage] = [_sized(part, input_size) for part in recipe[stage]]
+    whole = {**recipe, **settings}
+    for kind in ("optimizer", "schedule"):
+        options = f"{kind}_options"
+        own = recipe[options] if whole[kind] == recipe[kind] else {}
+        whole[options] = {**own, **settings.get(options, {})}
     return whole
 
 
-def _sized(part: Any, input_size: tuple[int, int]) -> Any:
-    """Put a size where a transform says "input"."""
-    if not isinstance(part, dict):
-        return part
-    return {key: list(input_size) if value == "input" else value for key, value in part.items()}
+def _sized(part: dict[str, Any], input_size: tuple[int, int]) -> dict[str, Any]:
+    """Put a size where a transform says "input", and scale other sizes with it."""
+    scale = 1.0 if max(input_size) in (224, 227) else max(input_size) / 224
+    sized = {}
+    for key, value in part.items():
+        if value == "input":
+            value = list(input_size)
+        elif key in ("size", "low", "high") and isinstance(value, int):
+            value = round(value * scale)
+        sized[key] = value
+    return sized

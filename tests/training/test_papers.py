@@ -74,6 +74,19 @@ def test_vgg_starts_from_glorots_values(pictures):
     assert 0.95 * bound < np.abs(weight).max() <= bound
 
 
+@pytest.mark.parametrize(("side", "short"), [(224, 256), (227, 256), (112, 128), (448, 512)])
+def test_shorter_sides_go_with_the_networks_input(pictures, side, short):
+    sizes = {"input_size": side, "width": 0.1}
+    config = default_config(
+        "alexnet_torchvision", "folder", pictures, recipe="resnet", model_options=sizes
+    )
+    first, crop, *_ = config.test_transforms
+    assert first == {"name": "ResizeShortSide", "size": short}
+    assert crop == {"name": "CenterCrop", "size": [side, side]}
+    drawn = config.train_transforms[0]
+    assert (drawn["low"], drawn["high"]) == (short, round(short * 480 / 256))
+
+
 def test_an_unknown_recipe(pictures):
     with pytest.raises(ValueError, match="recipe: got 'pizza', expected one of alexnet, vgg"):
         default_config("alexnet_small", "folder", pictures, recipe="pizza")
