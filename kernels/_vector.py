@@ -1,34 +1,37 @@
-"""SIMD building blocks that Numba's own loops do not reach: written as LLVM vector instructions.
+"""A vector type for Numba: kernels that say what each register holds.
 
-An `@intrinsic` receives LLVM's builder in place of the call and appends instructions; the result is
-inlined into the kernel that calls it and compiled for the host's widest registers. Kernels cache
-their machine code by the date of their own file: after a change here, touch the files that import
-it.
+A `Vector` is one SIMD register of `lanes` neighbouring numbers: 16 floats with AVX-512, 8 with AVX,
+4 on any other host. In a kernel it is a value like a number:
 
-The register tile. A vector register holds `lanes` neighbouring columns of C. A tile of ROWS rows
-and VECTORS registers a row needs ROWS * VECTORS accumulators. Each step of k loads VECTORS
-registers of B, and for each row broadcasts one number of A and multiplies and adds it into that
-row's accumulators:
+    x = load_vector(array, i)                    array[i], array[i + 1], ...
+    store_vector(array, i, 2.0 * x + y)          lane by lane; the product and the sum are one FMA
 
-    step k:   b0 b1 b2 <- B panel[k]              3 loads
-              row 0..7:  c[r, v] += A panel[k, r] * b_v         8 broadcasts, 24 fused multiply-adds
+Numba's own loops leave such decisions to the compiler, which makes them well where all accesses are
+neighbours and badly where they are not: pooling windows, transposes, Winograd's tiles of 4 x 4. The
+functions here are `@intrinsic`s: Numba hands them LLVM's builder in place of a call, and they
+append the instructions that the caller asked for.
 
-24 multiply-adds for 11 loads keep the arithmetic units busy: two multiply-adds start every cycle
-and each takes four, so at least 8 independent ones must be under way. With AVX-512 there are 32
-registers (24 + 3 + 1 in use), with AVX2 16 (6 * 2 + 2 + 1). A compiler cannot be talked into
-keeping such a tile in registers, so `multiply_tile` writes the loop itself, in LLVM's vector
-instructions.
+Masks are integers: bit `l` tells about lane `l`. A load leaves out lanes without touching their
+memory, which may lie outside the array; a store leaves memory as it is.
 
+Flat arrays and offsets throughout. Numba lets an index count from the end when it is negative; that
+test at every access keeps a loop from being vectorised. Here there is none: copying loops with
+`load` and `store` run four times as fast.
 """
 
 from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
 def _register_bits() -> int:
@@ -42,128 +45,294 @@ def _register_bits() -> int:
 
 
 REGISTER_BITS = _register_bits()
-ROWS, VECTORS = (8, 3) if REGISTER_BITS == 512 else (6, 2)
+LANES = REGISTER_BITS // 32  # of float32
+
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 
 
-def tile_columns(dtype: np.dtype) -> int:
-    """Return how many columns of C a register tile covers."""
-    return VECTORS * REGISTER_BITS // (8 * dtype.itemsize)
+def lanes_of(dtype: np.dtype) -> int:
+    """Return how many numbers of a dtype a register holds."""
+    return REGISTER_BITS // (8 * dtype.itemsize)
+
+
+class Vector(types.Type):
+    """The Numba type of a register of numbers of type `dtype`."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.lanes = REGISTER_BITS // dtype.bitwidth
+        super().__init__(name=f"vector({dtype}, {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    """A Vector is LLVM's <lanes x dtype>."""
+
+    def __init__(self, manager: Any, fe_type: Vector) -> None:
+        element = manager[fe_type.dtype].get_value_type()
+        super().__init__(manager, fe_type, ir.VectorType(element, fe_type.lanes))
+
+
+def pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any) -> Any:
+    """Return the address of element `start` of a flat array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
+
+
+def load_from(builder: Any, address: Any, vector: Any) -> Any:
+    """Append the load of a vector; it need not be aligned."""
+    value = builder.load(builder.bitcast(address, vector.as_pointer()))
+    value.align = 4
+    return value
+
+
+def store_to(builder: Any, value: Any, address: Any) -> None:
+    """Append the store of a vector; it need not be aligned."""
+    builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 4
+
+
+def splat(builder: Any, number: Any, vector: Any) -> Any:
+    """Append what fills all lanes with one number."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
+    return shuffle(builder, first, undefined, [0] * vector.count)
+
+
+def shuffle(builder: Any, a: Any, b: Any, pattern: Sequence[int]) -> Any:
+    """Append the vector of the lanes `pattern` of `a` followed by `b`."""
+    indices = ir.Constant(ir.VectorType(I32, len(pattern)), list(pattern))
+    return builder.shuffle_vector(a, b, indices)
+
+
+# Arithmetic, lane by lane. A number beside a vector stands for a vector of it.
+
+
+class _Arithmetic(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kws: dict[str, types.Type]) -> Any:
+        vectors = [kind for kind in args if isinstance(kind, Vector)]
+        if len(args) != 2 or not vectors or len(set(vectors)) > 1:
+            return None
+        kinds = [kind if isinstance(kind, Vector) else vectors[0].dtype for kind in args]
+        return signature(vectors[0], *kinds)
+
+
+def _define(operation: Callable[..., Any], instruction: str) -> None:
+    infer_global(operation)(type(f"_{instruction}", (_Arithmetic,), {}))
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = context.get_value_type(sig.return_type)
+        operands = [
+            value if isinstance(kind, Vector) else splat(builder, value, vector)
+            for value, kind in zip(args, sig.args, strict=True)
+        ]
+        # "contract" lets a product and a sum become one instruction; nothing else is relaxed.
+        return getattr(builder, instruction)(*operands, flags=("contract",))
+
+    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(operation, *kinds)(lower)
+
+
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+
+
+@intrinsic
+def maximum(typing, a, b):
+    """Return the larger of each lane; where either is NaN, `b`'s unless `a` is greater."""
+
+    def generate(context, builder, signature, arguments):
+        left, right = arguments
+        return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def zero_vector(typing, array):
+    """Return a vector of zeros of the array's dtype."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(array), generate
+
+
+# Memory.
 
 
 @intrinsic
 def load(typing, array, i):
-    """Return array[i] of a flat array, i from 0.
-
-    Numba lets an index count from the end when it is negative; that test at every access keeps a
-    loop from being vectorised. Here there is none: copying loops run four times as fast.
-    """
+    """Return array[i] of a flat array, i from 0."""
 
     def generate(context, builder, signature, arguments):
         array, i = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        return builder.load(builder.gep(data, [i]))
+        return builder.load(pointer(context, builder, signature.args[0], array, i))
 
     return array.dtype(array, types.int64), generate
 
 
 @intrinsic
 def store(typing, array, i, value):
-    """Set array[i] of a flat array to `value`, i from 0; see `load`."""
+    """Set array[i] of a flat array to `value`, i from 0."""
 
     def generate(context, builder, signature, arguments):
         array, i, value = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        builder.store(value, builder.gep(data, [i]))
+        builder.store(value, pointer(context, builder, signature.args[0], array, i))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, array.dtype), generate
 
 
 @intrinsic
-def multiply_tile(typing, depth, a, a_start, b, b_start, c, c_start, c_stride, accumulate):
-    """Write C tile = (C tile if accumulate else 0) + A panel @ B panel, both packed, in registers.
-
-    `*_start` are offsets in elements into flat arrays; `c_stride` is the distance between rows of
-    C.
-    """
-    index = types.int64
-    signature = types.void(index, a, index, b, index, c, index, index, types.boolean)
+def load_vector(typing, array, i):
+    """Return array[i : i + lanes] of a flat array."""
+    kind = Vector(array.dtype)
 
     def generate(context, builder, signature, arguments):
-        depth, a, a_start, b, b_start, c, c_start, c_stride, accumulate = arguments
-        element = context.get_data_type(signature.args[1].dtype)
-        lanes = REGISTER_BITS // (8 * (4 if isinstance(element, ir.FloatType) else 8))
-        vector = ir.VectorType(element, lanes)
-        fma_name = f"llvm.fma.v{lanes}f{32 if isinstance(element, ir.FloatType) else 64}"
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), fma_name
-        )
-        i64 = ir.IntType(64)
+        address = pointer(context, builder, signature.args[0], *arguments)
+        return load_from(builder, address, context.get_value_type(kind))
 
-        def pointer(position, array, start):
-            struct = context.make_array(signature.args[position])(context, builder, array)
-            return builder.gep(struct.data, [start])
+    return kind(array, types.int64), generate
 
-        def offset(base, elements):
-            return builder.gep(base, [ir.Constant(i64, elements)])
 
-        def load_vector(address):
-            value = builder.load(builder.bitcast(address, vector.as_pointer()))
-            value.align = 4
-            return value
+@intrinsic
+def store_vector(typing, array, i, value):
+    """Set array[i : i + lanes] of a flat array."""
 
-        def store_vector(value, address):
-            builder.store(value, builder.bitcast(address, vector.as_pointer())).align = 4
-
-        def broadcast(number):
-            undefined = ir.Constant(vector, ir.Undefined)
-            first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(first, undefined, zeros)
-
-        a_panel, b_panel = pointer(1, a, a_start), pointer(3, b, b_start)
-        c_tile = pointer(5, c, c_start)
-        tile = [(row, v) for row in range(ROWS) for v in range(VECTORS)]
-
-        entry = builder.block
-        loop = builder.append_basic_block("depth")
-        done = builder.append_basic_block("done")
-        builder.branch(loop)
-
-        builder.position_at_end(loop)
-        k = builder.phi(i64)
-        k.add_incoming(ir.Constant(i64, 0), entry)
-        sums = {}
-        for place in tile:
-            sums[place] = builder.phi(vector)
-            sums[place].add_incoming(ir.Constant(vector, [0.0] * lanes), entry)
-        a_step = builder.gep(a_panel, [builder.mul(k, ir.Constant(i64, ROWS))])
-        b_step = builder.gep(b_panel, [builder.mul(k, ir.Constant(i64, VECTORS * lanes))])
-        b_registers = [load_vector(offset(b_step, v * lanes)) for v in range(VECTORS)]
-        updated = {}
-        for row in range(ROWS):
-            a_register = broadcast(builder.load(offset(a_step, row)))
-            for v in range(VECTORS):
-                updated[row, v] = builder.call(fma, [a_register, b_registers[v], sums[row, v]])
-        for place in tile:
-            sums[place].add_incoming(updated[place], loop)
-        next_k = builder.add(k, ir.Constant(i64, 1))
-        k.add_incoming(next_k, loop)
-        builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, done)
-
-        builder.position_at_end(done)
-        rows = [
-            builder.gep(c_tile, [builder.mul(c_stride, ir.Constant(i64, row))])
-            for row in range(ROWS)
-        ]
-        with builder.if_else(accumulate) as (adding, writing):
-            with adding:
-                for row, v in tile:
-                    address = offset(rows[row], v * lanes)
-                    store_vector(builder.fadd(load_vector(address), updated[row, v]), address)
-            with writing:
-                for row, v in tile:
-                    store_vector(updated[row, v], offset(rows[row], v * lanes))
+    def generate(context, builder, signature, arguments):
+        array, i, value = arguments
+        store_to(builder, value, pointer(context, builder, signature.args[0], array, i))
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(array, types.int64, value), generate
+
+
+def _masked(context: Any, builder: Any, what: str, kind: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Return LLVM's masked load or store for vectors `kind`, the mask as bits, the alignment."""
+    bits = ir.VectorType(I1, kind.count)
+    address = kind.as_pointer()
+    result, before = (kind, [address]) if what == "load" else (ir.VoidType(), [kind, address])
+    after = [I32, bits, kind] if what == "load" else [I32, bits]
+    width = 32 if isinstance(kind.element, ir.FloatType) else 64
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(result, before + after),
+        f"llvm.masked.{what}.v{kind.count}f{width}.p0",
+    )
+    few = builder.trunc(mask, ir.IntType(kind.count)) if kind.count < 64 else mask
+    return function, builder.bitcast(few, bits), ir.Constant(I32, width // 8)
+
+
+@intrinsic
+def load_masked(typing, array, i, mask, other):
+    """Return array[i : i + lanes] where the mask's bit is 1, elsewhere the lanes of `other`."""
+
+    def generate(context, builder, signature, arguments):
+        array, i, mask, other = arguments
+        kind = context.get_value_type(signature.return_type)
+        function, bits, align = _masked(context, builder, "load", kind, mask)
+        address = pointer(context, builder, signature.args[0], array, i)
+        address = builder.bitcast(address, kind.as_pointer())
+        return builder.call(function, [address, align, bits, other])
+
+    return other(array, types.int64, types.int64, other), generate
+
+
+@intrinsic
+def store_masked(typing, array, i, mask, value):
+    """Set array[i : i + lanes] where the mask's bit is 1."""
+
+    def generate(context, builder, signature, arguments):
+        array, i, mask, value = arguments
+        function, bits, align = _masked(context, builder, "store", value.type, mask)
+        address = pointer(context, builder, signature.args[0], array, i)
+        address = builder.bitcast(address, value.type.as_pointer())
+        builder.call(function, [value, address, align, bits])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), generate
+
+
+@intrinsic
+def prefetch(typing, array, i):
+    """Ask for the cache line of array[i], which may lie outside the array."""
+
+    def generate(context, builder, signature, arguments):
+        address = pointer(context, builder, signature.args[0], *arguments)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, *(ir.Constant(I32, number) for number in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+# Lanes changing places.
+
+
+def _pair(kind: Any) -> Any:
+    return types.UniTuple(kind, 2)  # type: ignore[attr-defined]
+
+
+@intrinsic
+def split_pairs(typing, a, b):
+    """Return the even and the odd lanes of `a` followed by `b`."""
+
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        places = range(2 * a.type.count)
+        parts = [shuffle(builder, a, b, places[first::2]) for first in (0, 1)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return _pair(a)(a, b), generate
+
+
+@intrinsic
+def join_pairs(typing, a, b):
+    """Return a0, b0, a1, b1, ... as two vectors: what `split_pairs` took apart."""
+
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        lanes = a.type.count
+        places = [place for lane in range(lanes) for place in (lane, lanes + lane)]
+        parts = [shuffle(builder, a, b, part) for part in (places[:lanes], places[lanes:])]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return _pair(a)(a, b), generate
+
+
+@intrinsic
+def transpose_block(typing, source, start, stride, target, to, to_stride):
+    """Write a block of lanes x lanes of a flat array, rows `stride` apart, transposed.
+
+    Stage by stage, halves, quarters, ... of two registers change places; log2(lanes) stages, each
+    one shuffle a register.
+    """
+
+    def generate(context, builder, signature, arguments):
+        source, start, stride, target, to, to_stride = arguments
+        kind = context.get_value_type(Vector(signature.args[0].dtype))
+        lanes = kind.count
+        begin = pointer(context, builder, signature.args[0], source, start)
+        end = pointer(context, builder, signature.args[3], target, to)
+        rows = [
+            load_from(builder, builder.gep(begin, [builder.mul(stride, ir.Constant(I64, i))]), kind)
+            for i in range(lanes)
+        ]
+        half = lanes // 2
+        while half:
+            for i in range(lanes):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    low = [lanes + (j ^ half) if j & half else j for j in range(lanes)]
+                    high = [lanes + j if j & half else j | half for j in range(lanes)]
+                    rows[i], rows[i + half] = (shuffle(builder, *pair, p) for p in (low, high))
+            half //= 2
+        for i, row in enumerate(rows):
+            step = builder.mul(to_stride, ir.Constant(I64, i))
+            store_to(builder, row, builder.gep(end, [step]))
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(source, index, index, target, index, index), generate

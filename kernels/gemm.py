@@ -10,7 +10,7 @@ Rungs, slow to fast, with the idea each adds:
             is contiguous, but each element of C is loaded and stored K times
     tiled   a tile of C lives in registers while k runs, so C is touched once in DEPTH steps;
             A and B are first copied ("packed") into panels in the order in which the tile reads
-            them; why the tile has the size it has is told in `_vector.py`
+            them; why the tile has the size it has is told in `_tile.py`
 On CUDA devices a rung stands between the two, plain_shared; `gemm.cu` tells what each adds there.
 
     packed A: [k block][panel of ROWS rows][k][row]        read in order, one panel stays in L1
@@ -33,15 +33,8 @@ from numpy.typing import NDArray
 from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import constants, launch
-from minicnn.kernels._vector import (
-    REGISTER_BITS,
-    ROWS,
-    VECTORS,
-    load,
-    multiply_tile,
-    store,
-    tile_columns,
-)
+from minicnn.kernels._tile import ROWS, VECTORS, multiply_tile, tile_columns
+from minicnn.kernels._vector import REGISTER_BITS, load, store
 
 Array = NDArray
 
@@ -263,8 +256,9 @@ def multiply_block(packed_a, b, b_transposed, c, width, panels, steps):
                 )
                 adding = inside and k_start > k_first
                 multiply_tile(
-                    count, packed_a, a_start, packed_b, b_start, target, start, stride, adding
-                )
+                    VECTORS, count, packed_a, a_start, packed_b, b_start, target, start, stride,
+                    adding,
+                )  # fmt: skip
                 if inside:
                     continue
                 for i in range(min(ROWS, rows - m)):

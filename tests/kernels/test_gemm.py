@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minicnn.kernels._vector import ROWS, tile_columns
+from minicnn.kernels._tile import ROWS, tile_columns
 from minicnn.kernels.gemm import DEPTH, gemm, gemm_reference, matmul
 
 WIDTH = tile_columns(np.dtype(np.float32))
