@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn.kernels._jit import jit
-from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile
+from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile, multiply_tile_biased
 from minicnn.kernels._vector import (
     join_pairs,
     lanes_of,
@@ -138,5 +138,13 @@ def test_tile(rng, dtype, vectors, depth, accumulate):
         multiply(
             vectors, depth, panel.reshape(-1), 0, *start, b.reshape(-1), 0, c.reshape(-1), 0,
             columns + 3, accumulate,
+        )  # fmt: skip
+        np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
+    if not accumulate:
+        bias = numbers(rng, ROWS + 2, dtype)
+        expected[:, :columns] += bias[2:, None]
+        multiply_tile_biased(
+            vectors, depth, a.T.reshape(-1), 0, b.reshape(-1), 0, c.reshape(-1), 0, columns + 3,
+            False, bias, 2,
         )  # fmt: skip
         np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
