@@ -9,8 +9,6 @@ Numba calls the C library for `math.exp`, once for each element; with it a sigmo
 and a tanh 8 times as long. Both functions compute in float64 whatever the arrays hold, are right to
 one unit in the last place of float64 or two, and flush results below 1e-307 to zero. Nothing here
 needs a positive exponent: sigmoid and tanh, written stably, raise e to negative numbers only.
-Kernels cache their machine code by the date of their own file: after a change here, touch
-`activation.py`.
 
 Source: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapter 6.
 """

@@ -1,4 +1,4 @@
-"""How every kernel is compiled: Numba, cached on disk, without the GIL, never with fastmath.
+"""How every kernel is compiled: Numba, kept on disk, without the GIL, never with fastmath.
 
 `jit` is for helpers and serial kernels, `parallel_jit` for kernels whose `prange` is spread over
 threads. OpenMP is asked for first: a parallel region costs it about 3 microseconds, Numba's own
@@ -10,12 +10,15 @@ slice.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numba  # noqa: E402  the setting above is read when Numba loads OpenMP
 from numba import get_num_threads, njit, prange, set_num_threads  # noqa: E402
 
+from minicnn.kernels._cache import keep_code  # noqa: E402
 from minicnn.kernels._memory import keep_freed_memory  # noqa: E402
 
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
@@ -23,8 +26,15 @@ if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
 
 keep_freed_memory()
 
-jit = njit(cache=True, nogil=True)
-parallel_jit = njit(parallel=True, cache=True, nogil=True)
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a helper or a serial kernel when it is first called."""
+    return keep_code(njit(nogil=True)(function))
+
+
+def parallel_jit(function: Callable[..., Any]) -> Any:
+    """Compile a kernel with a `prange` when it is first called."""
+    return keep_code(njit(parallel=True, nogil=True)(function))
 
 
 def max_num_threads() -> int:
