@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,12 +58,10 @@ class Workshop:
         return sys.modules[name]
 
     def _import(self, name: str) -> None:
-        spec = importlib.util.spec_from_file_location(name, self.folder / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
+        path = self.folder / f"{name}.py"
+        module = ModuleType(name)
         self.monkeypatch.setitem(sys.modules, name, module)
-        # A change within a second may leave time and size of the file, which `.pyc` files go by.
-        exec(compile(spec.loader.get_data(spec.origin), spec.origin, "exec"), module.__dict__)
+        exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)
 
     def run(self, argument: Any = 10) -> tuple[Any, list[tuple[str, str]]]:
         """Return what a new process gets from the kernel, and what happened meanwhile."""
