@@ -124,16 +124,20 @@ def _define(operation: Callable[..., Any], instruction: str) -> None:
             value if isinstance(kind, Vector) else splat(builder, value, vector)
             for value, kind in zip(args, sig.args, strict=True)
         ]
+        if isinstance(sig.return_type.dtype, types.Integer):
+            return getattr(builder, instruction)(*operands)
         # "contract" lets a product and a sum become one instruction; nothing else is relaxed.
-        return getattr(builder, instruction)(*operands, flags=("contract",))
+        return getattr(builder, f"f{instruction}")(*operands, flags=("contract",))
 
-    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
-        lower_builtin(operation, *kinds)(lower)
+    for number in (types.Float, types.Integer):
+        for kinds in ((Vector, Vector), (Vector, number), (number, Vector)):
+            lower_builtin(operation, *kinds)(lower)
 
 
-_define(operator.add, "fadd")
-_define(operator.sub, "fsub")
-_define(operator.mul, "fmul")
+_define(operator.add, "add")
+_define(operator.sub, "sub")
+_define(operator.mul, "mul")
+_define(operator.truediv, "div")
 
 
 @intrinsic
@@ -156,6 +160,137 @@ def zero_vector(typing, array):
         return ir.Constant(context.get_value_type(kind), None)
 
     return kind(array), generate
+
+
+@intrinsic
+def full_vector(typing, array, number):
+    """Return a vector of the array's dtype with one number in all lanes."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return splat(builder, arguments[1], context.get_value_type(kind))
+
+    return kind(array, kind.dtype), generate
+
+
+@intrinsic
+def lane_numbers(typing, array):
+    """Return 0, 1, 2, ... as integers of the width of the array's numbers."""
+    kind = Vector(types.Integer.from_bitwidth(array.dtype.bitwidth))
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(kind), list(range(kind.lanes)))
+
+    return kind(array), generate
+
+
+@intrinsic
+def absolute(typing, a):
+    """Return each lane without its sign."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        width = 32 if isinstance(value.type.element, ir.FloatType) else 64
+        kind = ir.FunctionType(value.type, [value.type])
+        name = f"llvm.fabs.v{value.type.count}f{width}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [value])
+
+    return a(a), generate
+
+
+@intrinsic
+def square_root(typing, a):
+    """Return the root of each lane; NaN for a negative one."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        width = 32 if isinstance(value.type.element, ir.FloatType) else 64
+        kind = ir.FunctionType(value.type, [value.type])
+        name = f"llvm.sqrt.v{value.type.count}f{width}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [value])
+
+    return a(a), generate
+
+
+@intrinsic
+def sum_lanes(typing, a):
+    """Return the sum of all lanes: halves are added until one number is left."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        half = value.type.count // 2
+        while half:
+            upper = shuffle(builder, value, value, range(half, 2 * half))
+            value = builder.fadd(shuffle(builder, value, value, range(half)), upper)
+            half //= 2
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return a.dtype(a), generate
+
+
+# Questions about each lane, answered by masks.
+
+
+def _as_integer(builder: Any, bits: Any) -> Any:
+    """Return a vector of truth values as a mask."""
+    few = builder.bitcast(bits, ir.IntType(bits.type.count))
+    return builder.zext(few, I64) if bits.type.count < 64 else few
+
+
+def _as_bits(builder: Any, mask: Any, lanes: int) -> Any:
+    """Return a mask as a vector of truth values."""
+    few = builder.trunc(mask, ir.IntType(lanes)) if lanes < 64 else mask
+    return builder.bitcast(few, ir.VectorType(I1, lanes))
+
+
+@intrinsic
+def positive(typing, a):
+    """Tell where a lane is above 0: not where it is NaN."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        above = builder.fcmp_ordered(">", value, ir.Constant(value.type, None))
+        return _as_integer(builder, above)
+
+    return types.int64(a), generate
+
+
+@intrinsic
+def equal(typing, a, b):
+    """Tell where two vectors agree: nowhere where one is NaN."""
+
+    def generate(context, builder, signature, arguments):
+        if isinstance(signature.args[0].dtype, types.Integer):
+            same = builder.icmp_signed("==", *arguments)
+        else:
+            same = builder.fcmp_ordered("==", *arguments)
+        return _as_integer(builder, same)
+
+    return types.int64(a, a), generate
+
+
+@intrinsic
+def exceeds(typing, a, b):
+    """Tell where `a` is larger than `b`; NaN is larger than all numbers, and not than NaN."""
+
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        # "Unordered or greater" is true where either is NaN.
+        larger = builder.fcmp_unordered(">", a, b)
+        return _as_integer(builder, builder.and_(larger, builder.fcmp_ordered("ord", b, b)))
+
+    return types.int64(a, a), generate
+
+
+@intrinsic
+def select(typing, mask, a, b):
+    """Return `a` where the mask's bit is 1, elsewhere `b`."""
+
+    def generate(context, builder, signature, arguments):
+        mask, a, b = arguments
+        return builder.select(_as_bits(builder, mask, a.type.count), a, b)
+
+    return a(types.int64, a, a), generate
 
 
 # Memory.
@@ -214,14 +349,16 @@ def _masked(context: Any, builder: Any, what: str, kind: Any, mask: Any) -> tupl
     address = kind.as_pointer()
     result, before = (kind, [address]) if what == "load" else (ir.VoidType(), [kind, address])
     after = [I32, bits, kind] if what == "load" else [I32, bits]
-    width = 32 if isinstance(kind.element, ir.FloatType) else 64
+    if isinstance(kind.element, ir.IntType):
+        letter, width = "i", kind.element.width
+    else:
+        letter, width = "f", 32 if isinstance(kind.element, ir.FloatType) else 64
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(result, before + after),
-        f"llvm.masked.{what}.v{kind.count}f{width}.p0",
+        f"llvm.masked.{what}.v{kind.count}{letter}{width}.p0",
     )
-    few = builder.trunc(mask, ir.IntType(kind.count)) if kind.count < 64 else mask
-    return function, builder.bitcast(few, bits), ir.Constant(I32, width // 8)
+    return function, _as_bits(builder, mask, kind.count), ir.Constant(I32, width // 8)
 
 
 @intrinsic
@@ -241,10 +378,14 @@ def load_masked(typing, array, i, mask, other):
 
 @intrinsic
 def store_masked(typing, array, i, mask, value):
-    """Set array[i : i + lanes] where the mask's bit is 1."""
+    """Set array[i : i + lanes] where the mask's bit is 1; integers are cut to the array's width."""
 
     def generate(context, builder, signature, arguments):
         array, i, mask, value = arguments
+        if isinstance(value.type.element, ir.IntType):
+            element = context.get_value_type(signature.args[0].dtype)
+            if element.width < value.type.element.width:
+                value = builder.trunc(value, ir.VectorType(element, value.type.count))
         function, bits, align = _masked(context, builder, "store", value.type, mask)
         address = pointer(context, builder, signature.args[0], array, i)
         address = builder.bitcast(address, value.type.as_pointer())

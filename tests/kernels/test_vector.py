@@ -8,15 +8,24 @@ import pytest
 from minicnn.kernels._jit import jit
 from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile, multiply_tile_biased
 from minicnn.kernels._vector import (
+    absolute,
+    equal,
+    exceeds,
+    full_vector,
     join_pairs,
+    lane_numbers,
     lanes_of,
     load_masked,
     load_vector,
     maximum,
+    positive,
     prefetch,
+    select,
     split_pairs,
+    square_root,
     store_masked,
     store_vector,
+    sum_lanes,
     transpose_block,
     zero_vector,
 )
@@ -62,6 +71,64 @@ def test_maximum_takes_the_second_where_a_lane_is_nan(dtype):
     b[1] = np.nan
     larger(a, b, out)
     np.testing.assert_array_equal(out, np.where(np.isnan(b), b, np.maximum(b, 0)))
+
+
+@jit
+def ask(a, b, larger, same, above):
+    x, y, ten = load_vector(a, 0), load_vector(b, 0), full_vector(a, 10)
+    store_vector(larger, 0, select(exceeds(x, y), ten, zero_vector(a)))
+    store_vector(same, 0, select(equal(x, y), ten, zero_vector(a)))
+    store_vector(above, 0, select(positive(x), ten, zero_vector(a)))
+
+
+@both_dtypes
+def test_questions_know_nan_and_zeros(dtype):
+    lanes = lanes_of(np.dtype(dtype))
+    pairs = [(np.nan, np.inf), (np.inf, np.nan), (np.nan, np.nan), (0, -0.0), (2, 1), (-1, 1)]
+    a, b = (np.array([pairs[i % 6][k] for i in range(lanes)], dtype) for k in (0, 1))
+    for first, second in ((a, b), (b, a)):
+        larger, same, above = (np.empty(lanes, dtype) for _ in range(3))
+        ask(first, second, larger, same, above)
+        nan = np.isnan(first) & ~np.isnan(second)
+        np.testing.assert_array_equal(larger, np.where(nan | (first > second), 10, 0))
+        np.testing.assert_array_equal(same, np.where(first == second, 10, 0))
+        np.testing.assert_array_equal(above, np.where(first > 0, 10, 0))
+
+
+@jit
+def measure(a, out, total):
+    x = load_vector(a, 0)
+    store_vector(out, 0, square_root(absolute(x)) / (2.0 - x))
+    total[0] = sum_lanes(x)
+
+
+@both_dtypes
+def test_roots_quotients_and_the_sum_of_all_lanes(rng, dtype):
+    a = numbers(rng, lanes_of(np.dtype(dtype)), dtype)
+    out, total = np.empty_like(a), np.empty(1, dtype)
+    measure(a, out, total)
+    exact = a.astype(np.float64)
+    close = 8 * np.finfo(dtype).eps
+    np.testing.assert_allclose(out, np.sqrt(np.abs(exact)) / (2 - exact), rtol=close)
+    np.testing.assert_allclose(total, exact.sum(), rtol=0, atol=close * np.abs(a).sum())
+
+
+@jit
+def number_lanes(a, wide, narrow, mask):
+    places = lane_numbers(a) * 3 + 5
+    store_vector(wide, 0, places - lane_numbers(a))
+    store_masked(narrow, 0, mask, places)
+
+
+@both_dtypes
+def test_integers_are_as_wide_as_the_numbers_and_cut_when_stored(dtype):
+    lanes = lanes_of(np.dtype(dtype))
+    wide = np.zeros(lanes, f"i{np.dtype(dtype).itemsize}")
+    narrow = np.zeros(lanes, np.int32)
+    number_lanes(np.zeros(1, dtype), wide, narrow, 0b1011)
+    np.testing.assert_array_equal(wide, 2 * np.arange(lanes) + 5)
+    mask = 0b1011 >> np.arange(lanes) & 1
+    np.testing.assert_array_equal(narrow, (3 * np.arange(lanes) + 5) * mask)
 
 
 @jit
