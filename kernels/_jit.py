@@ -1,7 +1,7 @@
 """How every kernel is compiled: Numba, kept on disk, without the GIL, never with fastmath.
 
 `jit` is for helpers and serial kernels, `parallel_jit` for kernels whose `prange` is spread over
-threads. OpenMP is asked for first: a parallel region costs it about 3 microseconds, Numba's own
+threads, `inline_jit` for helpers that pass registers. OpenMP is asked for first: a parallel region costs it about 3 microseconds, Numba's own
 pool about 100. Its idle threads spin for a moment and then sleep; left to spin for long, as GNU's
 default is, they take the core from whatever else runs and the next region waits for a whole time
 slice.
@@ -32,6 +32,11 @@ def jit(function: Callable[..., Any]) -> Any:
     return keep_code(njit(nogil=True)(function))
 
 
+def inline_jit(function: Callable[..., Any]) -> Any:
+    """Compile a helper into each of its callers, so that what it returns stays in registers."""
+    return keep_code(njit(nogil=True, forceinline=True)(function))
+
+
 def parallel_jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel with a `prange` when it is first called."""
     return keep_code(njit(parallel=True, nogil=True)(function))
@@ -42,4 +47,7 @@ def max_num_threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-__all__ = ["get_num_threads", "jit", "max_num_threads", "parallel_jit", "prange", "set_num_threads"]
+__all__ = [
+    "get_num_threads", "inline_jit", "jit", "max_num_threads", "parallel_jit", "prange",
+    "set_num_threads",
+]  # fmt: skip
