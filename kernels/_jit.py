@@ -1,10 +1,10 @@
 """How every kernel is compiled: Numba, kept on disk, without the GIL, never with fastmath.
 
 `jit` is for helpers and serial kernels, `parallel_jit` for kernels whose `prange` is spread over
-threads, `inline_jit` for helpers that pass registers. OpenMP is asked for first: a parallel region costs it about 3 microseconds, Numba's own
-pool about 100. Its idle threads spin for a moment and then sleep; left to spin for long, as GNU's
-default is, they take the core from whatever else runs and the next region waits for a whole time
-slice.
+threads, `inline_jit` for helpers that pass registers. OpenMP is asked for first: a parallel region
+costs it about 3 microseconds, Numba's own pool about 100. Its idle threads spin for a moment and
+then sleep; left to spin for long, as GNU's default is, they take the core from whatever else runs
+and the next region waits for a whole time slice.
 """
 
 from __future__ import annotations
