@@ -88,6 +88,12 @@ def cached_files() -> list[Path]:
     return [path for folder in cache_folders() for path in sorted(folder.glob(f"*{SUFFIX}*"))]
 
 
+def tell(name: str, event: Event) -> None:
+    """Tell all who watch."""
+    for listener in list(_listeners):
+        listener(name, event)
+
+
 class KernelCache(_Cache):
     """The code of one function, as Numba's dispatcher asks for it and offers it."""
 
@@ -131,9 +137,9 @@ class KernelCache(_Cache):
         if data:
             with suppress(Exception):  # whatever a file from elsewhere may raise: compile
                 compiled = self._convert.rebuild(target_context, pickle.loads(data))
-                self._tell("loaded")
+                tell(self.name, "loaded")
                 return compiled
-        self._tell("compiling")
+        tell(self.name, "compiling")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -141,7 +147,7 @@ class KernelCache(_Cache):
         name = self._file_name(sig, data.codegen)
         if name and not data.lifted and not data.library.has_dynamic_globals:
             _write(name, serialize.dumps(self._convert.reduce(data)))
-        self._tell("compiled")
+        tell(self.name, "compiled")
 
     def _file_name(self, sig: Any, codegen: Any) -> str | None:
         """Return the name that holds the hash of all the code depends on; None if it is not kept.
@@ -157,10 +163,6 @@ class KernelCache(_Cache):
         parts = (self._identity, signature, str(codegen.magic_tuple()), self._stamp.digest, _host())
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         return f"{_plain(self.name)}-{digest}{SUFFIX}"
-
-    def _tell(self, event: Event) -> None:
-        for listener in list(_listeners):
-            listener(self.name, event)
 
 
 class Stamp:

@@ -1,8 +1,13 @@
-"""`minicnn kernels`: what there is, and what can be said about the CUDA side without a GPU."""
+"""`minicnn kernels`: what there is, the CPU's compiled ahead, the GPU's judged without one."""
 
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group(
     "kernels",
-    short_help="List the kernels; report on their CUDA code.",
+    short_help="List the kernels; compile the CPU's; report on the GPU's.",
     context_settings=SETTINGS,
     invoke_without_command=True,
 )
@@ -28,7 +33,8 @@ def command(ctx: click.Context) -> None:
     """List every operation with the kernels that compute it.
 
     The CUDA kernels of an operation stand in the order of their file: the plain one first, then
-    the faster rungs. `minicnn kernels report` says more about them.
+    the faster rungs. `minicnn kernels report` says more about them; `minicnn kernels warm` compiles
+    those of the CPU.
     """
     if ctx.invoked_subcommand is None:
         console().print(_listing())
@@ -84,6 +90,66 @@ def report_command(stems: tuple[str, ...], json_path: Path | None, update: bool)
         click.echo(sentence, err=True)
     click.echo(f"{len(found.kernels)} kernels, {len(worse)} over their budget")
     return 1 if worse else 0
+
+
+@command.command("warm", short_help="Compile the CPU kernels ahead.")
+@click.option("--float64", is_flag=True, help="For float64 too, not only for float32.")
+@click.option("--clear", is_flag=True, help="Remove what is there, so that all is compiled anew.")
+@debug_option
+def warm_command(float64: bool, clear: bool) -> None:
+    """Compile every Numba kernel that is not on disk yet, so that no first run waits for it.
+
+    The code is kept in $MINICNN_KERNELS_CACHE, by default in the user's cache folder. It is of use
+    to this CPU, and until a kernel's source, Numba or Python changes.
+    """
+    import numpy as np
+
+    from minicnn.kernelcheck import warm
+    from minicnn.kernels import _cache
+
+    if clear:
+        for path in _cache.cached_files():
+            path.unlink(missing_ok=True)
+    calls = list(warm.calls([np.dtype(t) for t in ("float32", "float64")[: 1 + float64]]))
+    counts: Counter[str] = Counter()
+    begun = time.perf_counter()
+    with _progress(len(calls)) as (show, advance):
+
+        def listen(name: str, event: _cache.Event) -> None:
+            counts[event] += 1
+            if event == "compiling":
+                show(name)
+
+        with _cache.watch(listen):
+            for call in calls:
+                call.run()
+                advance()
+    seconds = time.perf_counter() - begun
+    click.echo(
+        f"kernels: {counts['compiled']} compiled, {counts['loaded']} there already; {seconds:.1f} s"
+    )
+    sizes: Counter[Path] = Counter()
+    for path in _cache.cached_files():
+        sizes[path.parent] += path.stat().st_size
+    for folder, size in sizes.items():
+        click.echo(f"{folder}: {size / 1e6:.1f} MB")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Yield what shows the name of a kernel and what says that one of `total` calls is made."""
+    if not sys.stdout.isatty():
+        yield (lambda name: click.echo(f"compiling {name}")), (lambda: None)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}"), transient=True) as progress:
+        task = progress.add_task("loading", total=total)
+        yield (
+            lambda name: progress.update(task, description=f"compiling {name}"),
+            lambda: progress.advance(task),
+        )
 
 
 def _resources(report: Report) -> Table:

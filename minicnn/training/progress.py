@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from minicnn.kernels import _cache
 from minicnn.training.history import EpochMetrics
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 HEADER = " epoch    loss  accuracy  test loss  test accuracy  images/s    time"
 REFRESH_SECONDS = 0.1
+PATIENCE = 10.0  # seconds between two lines about compiling
 
 
 class Observer:
@@ -22,6 +26,9 @@ class Observer:
 
     def begin(self, trainer: Trainer) -> None:
         """Training starts or goes on, at `trainer.state`."""
+
+    def compiling(self, count: int) -> None:
+        """A kernel must be compiled, the first time it is used; `count` have been already."""
 
     def step(self, trainer: Trainer) -> None:
         """A step was made."""
@@ -41,13 +48,21 @@ class LineObserver(Observer):
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stdout
+        self._has_heads = False
+        self._told = -PATIENCE
 
-    def begin(self, trainer: Trainer) -> None:
-        """Print the heads of the columns."""
-        self._print(HEADER)
+    def compiling(self, count: int) -> None:
+        """Print how many kernels are compiled, at once and then now and then."""
+        now = time.perf_counter()
+        if now - self._told >= PATIENCE:
+            self._told = now
+            self._print(compiling_line(count))
 
     def epoch(self, trainer: Trainer, metrics: EpochMetrics) -> None:
-        """Print the epoch's figures."""
+        """Print the epoch's figures, the first time with the heads of the columns."""
+        if not self._has_heads:
+            self._print(HEADER)
+            self._has_heads = True
         self._print(epoch_line(metrics, trainer.config.epochs))
 
     def _print(self, line: str) -> None:
@@ -81,6 +96,11 @@ class BarObserver(Observer):
         self._task = self._bar.add_task(name, total=trainer.batches, figures="loading the kernels")
         self._bar.start()
         self._started = 0.0
+
+    def compiling(self, count: int) -> None:
+        """Say in the bar's line how many kernels are compiled."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, figures=compiling_line(count), refresh=True)
 
     def step(self, trainer: Trainer) -> None:
         """Move the bar, at most ten times a second."""
@@ -135,6 +155,21 @@ def make_observer() -> Observer:
     return BarObserver() if sys.stdout.isatty() else LineObserver()
 
 
+@contextmanager
+def watch_compiling(observer: Observer) -> Iterator[None]:
+    """Tell an observer of every kernel that is compiled inside the `with`."""
+    done = 0
+
+    def listen(name: str, event: _cache.Event) -> None:
+        nonlocal done
+        done += event == "compiled"
+        if event == "compiling":
+            observer.compiling(done)
+
+    with _cache.watch(listen):
+        yield
+
+
 def epoch_line(metrics: EpochMetrics, epochs: int) -> str:
     """Return an epoch's figures under the columns of `HEADER`."""
     number = f"{metrics.epoch}/{epochs}"
@@ -143,6 +178,11 @@ def epoch_line(metrics: EpochMetrics, epochs: int) -> str:
         f"{metrics.test_loss:9.4f}  {metrics.test_accuracy:13.2%}  "
         f"{metrics.images_per_second:8,.0f}  {clock(metrics.seconds):>6}"
     )
+
+
+def compiling_line(count: int) -> str:
+    """Return what a first run shows while it waits for its kernels."""
+    return f"compiling kernels (once): {count} done"
 
 
 def clock(seconds: float) -> str:

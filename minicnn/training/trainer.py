@@ -28,7 +28,7 @@ from minicnn.training.checkpoint import load_checkpoint, save_checkpoint
 from minicnn.training.config import TrainingConfig
 from minicnn.training.evaluate import Evaluation, evaluate
 from minicnn.training.history import EpochMetrics, from_rows, to_rows
-from minicnn.training.progress import Observer
+from minicnn.training.progress import Observer, watch_compiling
 from minicnn.training.recipes import build
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.schedules import Schedule
@@ -159,7 +159,7 @@ class Trainer:
             Diverged: the loss or a weight is NaN or infinite; the checkpoint is from before.
             OSError: a file could not be written; the old one is whole.
         """
-        with StopRequest() as stop:
+        with StopRequest() as stop, watch_compiling(observer):
             observer.begin(self)
             try:
                 while not self.is_done:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 
 from minicnn.cudasim import nvrtc, toolkit
-from minicnn.kernelcheck import budgets
+from minicnn.kernelcheck import budgets, warm
+from minicnn.kernels._jit import jit
 from tests.needs import needs_compiler, needs_nvdisasm, needs_nvrtc
 
 
@@ -19,6 +22,50 @@ def test_every_op_is_listed_with_its_kernels(cli):
         "relu_forward", "relu_forward_cpu", "relu_forward_cuda", "activation.py,", ".cu",
     ]  # fmt: skip
     assert "gemm_plain_shared_cuda" in out
+
+
+@pytest.fixture
+def tiny_kernel(monkeypatch, tmp_path):
+    """A folder for code, and one kernel that is new to this process in place of all the others."""
+    monkeypatch.setenv("MINICNN_KERNELS_CACHE", str(tmp_path / "code"))
+
+    def calls(dtypes):
+        for dtype in dtypes:
+            kernel = jit(_square)
+            yield SimpleNamespace(run=lambda kernel=kernel, dtype=dtype: kernel(dtype.type(3)))
+
+    monkeypatch.setattr(warm, "calls", calls)
+    return tmp_path / "code"
+
+
+def _square(x):
+    return x * x
+
+
+def test_warm_compiles_what_is_missing(cli, tiny_kernel):
+    for words, compiled, there in [((), 1, 0), (("--float64",), 1, 1), ((), 0, 1)]:
+        code, out, err = cli("kernels", "warm", *words)
+        assert (code, err) == (0, "")
+        *names, counts, place = out.splitlines()
+        assert names == ["compiling test_kernels._square"] * compiled
+        assert counts.startswith(f"kernels: {compiled} compiled, {there} there already; ")
+        assert re.fullmatch(rf"{re.escape(str(tiny_kernel))}: 0\.\d+ MB", place)
+    assert len(list(tiny_kernel.iterdir())) == 2
+
+
+def test_warm_can_begin_with_nothing(cli, tiny_kernel):
+    cli("kernels", "warm", "--float64")
+    _, out, _ = cli("kernels", "warm", "--clear")
+    assert "kernels: 1 compiled, 0 there already" in out
+    assert len(list(tiny_kernel.iterdir())) == 1
+
+
+def test_warm_shows_a_bar_on_a_terminal(cli, tiny_kernel, monkeypatch):
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _, out, _ = cli("kernels", "warm")
+    assert "compiling test_kernels._square" in out and "100%" in out
 
 
 @needs_compiler
@@ -82,7 +129,7 @@ def test_without_the_compiler_the_error_says_what_to_install(cli, monkeypatch):
     assert "pip install nvidia-cuda-nvrtc" in err
 
 
-@pytest.mark.parametrize("words", [(), ("report",)])
+@pytest.mark.parametrize("words", [(), ("report",), ("warm",)])
 def test_help(cli, words):
     code, out, _ = cli("kernels", *words, "--help")
     assert code == 0

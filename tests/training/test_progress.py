@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from minicnn.kernels import _cache
 from minicnn.training import BarObserver, EpochMetrics, LineObserver
-from minicnn.training.progress import HEADER, clock, epoch_line
+from minicnn.training.progress import HEADER, clock, epoch_line, watch_compiling
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,30 @@ def test_lines(begin):
     stream = io.StringIO()
     trainer, run = begin()
     trainer.run(run, LineObserver(stream))
-    lines = stream.getvalue().splitlines()
+    lines = [line for line in stream.getvalue().splitlines() if "compiling" not in line]
     assert lines == [HEADER, *(epoch_line(row, 2) for row in trainer.state.history)]
+
+
+def test_a_first_run_says_that_it_compiles(monkeypatch):
+    stream, seconds = io.StringIO(), iter([0.0, 1.0, 10.5])
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    with watch_compiling(LineObserver(stream)):
+        for number in range(3):
+            for event in ("loaded", "compiling", "compiled"):
+                _cache.tell(f"kernel_{number}", event)
+    lines = ["compiling kernels (once): 0 done", "compiling kernels (once): 2 done"]
+    assert stream.getvalue().splitlines() == lines
+
+
+def test_the_bar_says_that_kernels_are_compiled(begin, monkeypatch, capsys):
+    pytest.importorskip("rich")
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    observer = BarObserver()
+    observer.begin(begin()[0])
+    observer.compiling(7)
+    observer.end()
+    assert "compiling kernels (once): 7 done" in capsys.readouterr().out
 
 
 def test_the_bar_shows_loss_accuracy_speed_and_time_left(begin, monkeypatch, capsys):
