@@ -16,10 +16,10 @@ convolution.
 Rungs, with the idea each adds:
     direct     the definition: a loop over every product, each output on its own
     im2col     unfold windows into columns, multiply by the weight matrix, fold back: one product of
-               two matrices has all the sums, and the GEMM's register tile makes them. The default
-               on the CPU
-    implicit   the same product, but the columns exist only as the slab that a block holds in shared
-               memory; on CUDA devices, where it is the default. `conv2d.cu` tells how
+               two matrices has all the sums, and the GEMM's register tile makes them
+    implicit   the same product, but columns exist only as the panel that the register tile, or a
+               block in its shared memory, works on: `_implicit.py` and `conv2d.cu` tell how
+`choose` picks one; on the CPU that is implicit for float32 and im2col for float64.
 
     forward   output      = weight (C_out, K) @ columns (K, N * P)      K = C * kernel_h * kernel_w
     data      columns     = weight^T (K, C_out) @ grad_output (C_out, N * P), then col2im
@@ -45,6 +45,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._implicit import (
+    implicit_backward_data,
+    implicit_backward_weight,
+    implicit_forward,
+)
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 from minicnn.kernels._vector import load, store
@@ -149,10 +154,10 @@ def conv2d_forward(
 ) -> Array:
     """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w).
 
-    `algorithm` is a rung: "direct" or "im2col", on CUDA devices also "implicit"; None is the best.
+    `algorithm` is a rung: "direct", "im2col" or "implicit"; None leaves it to `choose`.
     """
     xp = array_module("conv2d_forward", input)
-    rung = _rung(xp, algorithm)
+    rung = choose(xp, input.dtype, algorithm)
     input, weight = contiguous(input), contiguous(weight)
     batch, channels, height, width = input.shape
     out_channels, _, kernel_h, kernel_w = weight.shape
@@ -163,6 +168,9 @@ def conv2d_forward(
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
         _forward_by_columns(xp, input, weight, bias, stride, padding, dilation, groups, output)
+        return output
+    if xp is np and rung == "implicit":
+        implicit_forward(input, weight, bias, stride, padding, dilation, groups, output)
         return output
     if xp is np:
         conv2d_forward_cpu(input, weight, bias, *steps, output)
@@ -197,7 +205,7 @@ def conv2d_backward_data(
     `algorithm` as in `conv2d_forward`.
     """
     xp = array_module("conv2d_backward_data", grad_output)
-    rung = _rung(xp, algorithm)
+    rung = choose(xp, grad_output.dtype, algorithm)
     grad_output, weight = contiguous(grad_output), contiguous(weight)
     batch, out_channels, out_h, out_w = grad_output.shape
     _, group_channels, kernel_h, kernel_w = weight.shape
@@ -206,6 +214,9 @@ def conv2d_backward_data(
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
         _data_by_columns(xp, grad_output, weight, stride, padding, dilation, groups, grad_input)
+        return grad_input
+    if xp is np and rung == "implicit":
+        implicit_backward_data(grad_output, weight, stride, padding, dilation, groups, grad_input)
         return grad_input
     if xp is np:
         conv2d_backward_data_cpu(grad_output, weight, *steps, grad_input)
@@ -243,7 +254,7 @@ def conv2d_backward_weight(
     `algorithm` as in `conv2d_forward`.
     """
     xp = array_module("conv2d_backward_weight", input)
-    rung = _rung(xp, algorithm)
+    rung = choose(xp, input.dtype, algorithm)
     input, grad_output = contiguous(input), contiguous(grad_output)
     batch, channels, height, width = input.shape
     _, out_channels, out_h, out_w = grad_output.shape
@@ -251,6 +262,9 @@ def conv2d_backward_weight(
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
         _weight_by_columns(xp, input, grad_output, stride, padding, dilation, groups, grad_weight)
+        return grad_weight
+    if xp is np and rung == "implicit":
+        implicit_backward_weight(input, grad_output, stride, padding, dilation, groups, grad_weight)
         return grad_weight
     if xp is np:
         conv2d_backward_weight_cpu(input, grad_output, *steps, grad_weight)
@@ -274,17 +288,19 @@ def conv2d_backward_weight(
     return grad_weight
 
 
-def _rung(xp: Any, algorithm: str | None) -> str:
-    """Return the rung to take, by default the fastest there is.
+ALGORITHMS = ("direct", "im2col", "implicit")
+
+
+def choose(xp: Any, dtype: np.dtype, algorithm: str | None = None) -> str:
+    """Return the rung to take, by default the fastest for arrays of `xp` and a dtype.
 
     Raises:
-        ValueError: when there is no such rung for the arrays of `xp`.
+        ValueError: when there is no such rung.
     """
-    rungs = ("direct", "im2col") if xp is np else ("direct", "im2col", "implicit")
     if algorithm is None:
-        return rungs[-1]
-    if algorithm not in rungs:
-        expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
+        return "im2col" if xp is np and dtype == np.float64 else "implicit"
+    if algorithm not in ALGORITHMS:
+        expected = ", ".join(map(repr, ALGORITHMS[:-1])) + f" or {ALGORITHMS[-1]!r}"
         raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
     return algorithm
 

@@ -63,9 +63,10 @@ def test_forward_and_gradients_equal_the_loops(steps, dtype, monkeypatch):
     assert all((a == b).all() for a, b in zip((input, weight, grad), before, strict=True))
 
 
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("steps", STEPS)
-def test_the_definition_equals_the_loops(steps, dtype):
+def test_every_rung_equals_the_loops(steps, dtype, algorithm):
     tolerance = 1e-4 if dtype == np.float32 else 1e-12
     input, weight, bias, _, grad = values(steps, dtype)
     for op, arguments in [
@@ -73,7 +74,7 @@ def test_the_definition_equals_the_loops(steps, dtype):
         ("conv2d_backward_data", (grad, weight, 9, 8, *steps)),
         ("conv2d_backward_weight", (input, grad, (3, 2), *steps)),
     ]:
-        result = getattr(kernels, op)(*arguments, algorithm="direct")
+        result = getattr(kernels, op)(*arguments, algorithm=algorithm)
         expected = getattr(kernels, f"{op}_reference")(*arguments)
         assert result.dtype == dtype
         np.testing.assert_allclose(result, expected, tolerance, tolerance)
@@ -81,13 +82,13 @@ def test_the_definition_equals_the_loops(steps, dtype):
 
 def test_unknown_rungs_are_refused():
     image, steps = np.ones((1, 1, 1, 1)), ((1, 1), (0, 0), (1, 1), 1)
-    message = "algorithm: got 'implicit', expected 'direct' or 'im2col'"
+    message = "algorithm: got 'fft', expected 'direct', 'im2col' or 'implicit'"
     with pytest.raises(ValueError, match=message):
-        conv2d_forward(image, image, None, *steps, algorithm="implicit")
+        conv2d_forward(image, image, None, *steps, algorithm="fft")
     with pytest.raises(ValueError, match=message):
-        conv2d_backward_data(image, image, 1, 1, *steps, algorithm="implicit")
+        conv2d_backward_data(image, image, 1, 1, *steps, algorithm="fft")
     with pytest.raises(ValueError, match=message):
-        conv2d_backward_weight(image, image, (1, 1), *steps, algorithm="implicit")
+        conv2d_backward_weight(image, image, (1, 1), *steps, algorithm="fft")
 
 
 @pytest.mark.parametrize("steps", STEPS)

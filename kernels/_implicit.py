@@ -1,0 +1,431 @@
+"""Convolution as one product on the register tile, its columns made only as the tile needs them.
+
+    forward   output[place, o]  = sum over k of weight[o, k] * windows[k, place]        + bias[o]
+    data      the same product over windows of grad_output, a set of taps for each phase of the
+              stride: input pixel (y, x) was read by the taps whose phase is its own
+    weight    grad_weight[o, k] = sum over places of grad_output[o, place] * windows[k, place]
+
+`windows` is the matrix of `_windows.py`; k = (c, ky, kx), a place is (n, out_y, out_x).
+
+forward, data: a task owns up to PANELS panels of places, as wide as the tile. For each block of
+DEPTH of k it packs the windows' panels (they stay in the second-level cache) and runs all of
+the weights past them, eight rows at a time (they stay in the first). Sums over several blocks
+are kept beside; the last block's go to the output, with the bias.
+
+weight: the summed index is the place. grad_output is read by rows, as it lies; the windows'
+rows become columns by transposing registers. A task owns some of the k and some of the places;
+what several tasks made of the same k is added in order, so that no bit depends on the threads.
+
+Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._tile import ROWS, VECTORS, multiply_tile_biased, tile
+from minicnn.kernels._vector import (
+    REGISTER_BITS,
+    lanes_of,
+    load,
+    load_masked,
+    store,
+    store_masked,
+    transpose_block,
+    zero_vector,
+)
+from minicnn.kernels._windows import pack_panel, pack_places, place_windows
+
+Array = NDArray
+Pair = tuple[int, int]
+
+DEPTH = 384  # of k, packed at once: eight rows of weights are 12 KB, a third of the first cache
+PANELS = 8  # of places a task: 8 x 48 x 384 floats are 590 KB, for the second-level cache
+TASKS = 8  # into how many pieces the work is cut, if it is large enough
+PLACES = 192  # of which windows are transposed at once for a weight gradient; a multiple of lanes
+PITCH = PLACES + 16  # rows of PLACES begin in different sets of the first cache
+SUMS = 1 << 20  # elements of all tasks' private sums for a weight gradient, at most
+
+
+class Target(NamedTuple):
+    """Where the places of a grid are written: (y * step_h + first_y, x * ...) of each plane.
+
+    With steps of 1 the grid covers the planes exactly; else places beyond them are dropped.
+    """
+
+    image: int  # elements from one image to the next
+    plane: int  # and from one channel to the next
+    height: int
+    width: int
+    step_h: int
+    step_w: int
+    first_y: int
+    first_x: int
+
+
+def implicit_forward(
+    input: Array,
+    weight: Array,
+    bias: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    output: Array,
+) -> None:
+    """Write a convolution's output (N, C_out, out_h, out_w)."""
+    out_channels, out_h, out_w = output.shape[1:]
+    source, grid, offsets = place_windows(
+        input, weight.shape[2:], stride, padding, dilation, (out_h, out_w)
+    )
+    plane = out_h * out_w
+    target = Target(out_channels * plane, plane, out_h, out_w, 1, 1, 0, 0)
+    rows = out_channels // groups
+    taps = np.arange(weight[0].size)
+    offsets = offsets.reshape(groups, -1)
+    for group in range(groups):
+        first = group * rows
+        packed = pack_weights(weight.reshape(-1), first * taps.size, taps.size, taps, rows)
+        shifts = padded_bias(bias[first : first + rows])
+        convolve(
+            source, grid, offsets[group], packed, shifts, rows, output.reshape(-1), first, target
+        )
+
+
+def padded_bias(bias: Array) -> Array:
+    """Return a bias for whole panels of rows, and zeros for one more panel."""
+    shifts = np.zeros((-(-bias.size // ROWS) + 1) * ROWS, bias.dtype)
+    shifts[: bias.size] = bias
+    return shifts
+
+
+def implicit_backward_data(
+    grad_output: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    grad_input: Array,
+) -> None:
+    """Write the gradient (N, C, height, width) of a convolution's input.
+
+    Along an axis, input pixel y = m * stride + phase - padding was read by tap ky at output
+    m - (ky * dilation - phase) / stride, for the taps whose `ky * dilation` has that phase.
+    """
+    batch, channels, height, width = grad_input.shape
+    rows, group_outputs = weight.shape[1], weight.shape[0] // groups
+    taps_y, first_y, size_y, reach_y = _phases(
+        weight.shape[2], stride[0], padding[0], dilation[0], height
+    )
+    taps_x, first_x, size_x, reach_x = _phases(
+        weight.shape[3], stride[1], padding[1], dilation[1], width
+    )
+    source, grid, offsets = place_windows(
+        grad_output,
+        (reach_y + 1, reach_x + 1),
+        (1, 1),
+        (reach_y - first_y, reach_x - first_x),
+        (1, 1),
+        (size_y, size_x),
+    )
+    offsets = offsets.reshape(groups, group_outputs, reach_y + 1, reach_x + 1)
+    flat = grad_input.reshape(-1)
+    filters = np.arange(group_outputs) * weight[0].size
+    nothing = np.zeros((-(-rows // ROWS) + 1) * ROWS, weight.dtype)
+    for phase_y, phase_x in np.ndindex(*stride):
+        windows_y, windows_x = taps_y[phase_y], taps_x[phase_x]
+        target = Target(
+            channels * height * width, height * width, height, width, *stride,
+            first_y * stride[0] + phase_y - padding[0], first_x * stride[1] + phase_x - padding[1],
+        )  # fmt: skip
+        taps = [ky * weight.shape[3] + kx for ky, _ in windows_y for kx, _ in windows_x]
+        at_y = [reach_y - steps for _, steps in windows_y]
+        at_x = [reach_x - steps for _, steps in windows_x]
+        if not taps:
+            unread_y, unread_x = (
+                (phase_y - padding[0]) % stride[0],
+                (phase_x - padding[1]) % stride[1],
+            )
+            grad_input[:, :, unread_y :: stride[0], unread_x :: stride[1]] = 0
+            continue
+        of_weight = np.add.outer(filters, taps).reshape(-1)
+        for group in range(groups):
+            first = group * group_outputs * weight[0].size
+            packed = pack_weights(weight.reshape(-1), first, weight[0, 0].size, of_weight, rows)
+            of_source = offsets[group][:, at_y][:, :, at_x].reshape(-1)
+            convolve(source, grid, of_source, packed, nothing, rows, flat, group * rows, target)
+
+
+def _phases(
+    kernel: int, stride: int, padding: int, dilation: int, size: int
+) -> tuple[list[list[Pair]], int, int, int]:
+    """Return, along one axis, (tap, steps) of every phase; the first m, their number, the reach."""
+    taps: list[list[Pair]] = [[] for _ in range(stride)]
+    for tap in range(kernel):
+        steps, phase = divmod(tap * dilation, stride)
+        taps[phase].append((tap, steps))
+    first = padding // stride
+    last = (size - 1 + padding) // stride
+    return taps, first, last - first + 1, dilation * (kernel - 1) // stride
+
+
+def implicit_backward_weight(
+    input: Array,
+    grad_output: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    grad_weight: Array,
+) -> None:
+    """Write the gradient (C_out, C / groups, kernel_h, kernel_w) of a convolution's weight."""
+    out_channels, out_h, out_w = grad_output.shape[1:]
+    source, grid, offsets = place_windows(
+        input, grad_weight.shape[2:], stride, padding, dilation, (out_h, out_w)
+    )
+    rows, depth = out_channels // groups, grad_weight[0].size
+    places = grid.batch * grid.height * grid.width
+    if places == 0:
+        grad_weight[:] = 0
+        return
+    splits = max(1, min(TASKS, places // PLACES, SUMS // (rows * depth)))
+    parts = max(1, min(-(-TASKS // splits), depth // (VECTORS * lanes_of(input.dtype))))
+    for group, of_source in enumerate(offsets.reshape(groups, -1)):
+        sum_windows(
+            source, grid, of_source, grad_output.reshape(-1), out_channels, group * rows, rows,
+            splits, max(parts, -(-depth // DEPTH)), grad_weight.reshape(-1),
+        )  # fmt: skip
+
+
+def pack_weights(weight: Array, start: int, row: int, offsets: Array, rows: int) -> Array:
+    """Pack a matrix (rows, K) whose element (r, k) is weight[start + r * row + offsets[k]]."""
+    panels = -(-rows // ROWS)
+    packed = np.empty(panels * ROWS * offsets.size, weight.dtype)
+    pack_weight_panels(weight, start, row, offsets, rows, packed)
+    return packed
+
+
+@jit
+def block_depth(depth):
+    """Return the length of blocks that cut `depth` into equal parts of at most DEPTH."""
+    blocks = (depth + DEPTH - 1) // DEPTH
+    return (depth + blocks - 1) // blocks
+
+
+@parallel_jit
+def pack_weight_panels(weight, start, row, offsets, rows, packed):
+    """Write packed[k block][panel of ROWS rows][k][row]; rows beyond the last are zeros."""
+    depth = offsets.size
+    block = block_depth(depth)
+    panels = (rows + ROWS - 1) // ROWS
+    for panel in prange(panels):
+        valid = min(ROWS, rows - panel * ROWS)
+        first = start + panel * ROWS * row
+        for k_first in range(0, depth, block):
+            count = min(block, depth - k_first)
+            to = (k_first * panels + panel * count) * ROWS
+            for k in range(k_first, k_first + count):
+                at = first + load(offsets, k)
+                for r in range(valid):
+                    store(packed, to + r, load(weight, at + r * row))
+                for r in range(valid, ROWS):
+                    store(packed, to + r, weight.dtype.type(0))
+                to += ROWS
+
+
+@parallel_jit
+def convolve(source, grid, offsets, packed, bias, rows, output, first_row, target):
+    """Write rows [first_row, first_row + rows) of every place of the grid.
+
+    `bias` holds a number for each row, rounded up to whole panels, and ROWS zeros behind them.
+    """
+    lanes = REGISTER_BITS // (8 * source.itemsize)
+    width = VECTORS * lanes
+    depth = offsets.size
+    block = block_depth(depth)
+    area = grid.height * grid.width
+    places = grid.batch * area
+    all_panels = (places + width - 1) // width
+    panels = max(1, min(PANELS, all_panels // TASKS))
+    row_panels = (rows + ROWS - 1) // ROWS
+    pitch = panels * width
+    dense = target.step_h == 1 and target.step_w == 1
+    for task in prange((all_panels + panels - 1) // panels):
+        first = task * pitch
+        count = min(pitch, places - first)
+        here = (count + width - 1) // width
+        windows = np.empty(here * width * block, source.dtype)
+        # Sums that do not go straight to the output: of all rows, where there are several blocks.
+        single = block >= depth
+        sums = np.empty((1 if single else row_panels) * ROWS * pitch, source.dtype)
+        starts, masks = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+        for k_first in range(0, depth, block):
+            k_last = min(depth, k_first + block)
+            for panel in range(here):
+                vectors = min(VECTORS, (count - panel * width + lanes - 1) // lanes)
+                pack_panel(
+                    source, 0, offsets, k_first, k_last, grid, first + panel * width, vectors,
+                    lanes, starts, masks, windows, panel * width * block,
+                )  # fmt: skip
+            for row_panel in range(row_panels):
+                r = row_panel * ROWS
+                valid = min(ROWS, rows - r)
+                weights = (k_first * row_panels + row_panel * (k_last - k_first)) * ROWS
+                shift = r if k_first == 0 else row_panels * ROWS
+                for panel in range(here):
+                    place = first + panel * width
+                    left = count - panel * width
+                    vectors = min(VECTORS, (left + lanes - 1) // lanes)
+                    n, rest = place // area, place % area
+                    straight = dense and valid == ROWS and left >= width and rest + width <= area
+                    if straight:
+                        to = n * target.image + (first_row + r) * target.plane + rest
+                        tile(
+                            VECTORS, k_last - k_first, packed, weights, 1, ROWS, windows,
+                            panel * width * block, output, to, target.plane, k_first > 0, bias,
+                            shift,
+                        )  # fmt: skip
+                        continue
+                    at = (0 if single else r * pitch) + panel * width
+                    multiply_tile_biased(
+                        vectors, k_last - k_first, packed, weights, windows,
+                        panel * width * block, sums, at, pitch, k_first > 0, bias, shift,
+                    )  # fmt: skip
+                    if k_last == depth:
+                        write_places(
+                            sums, at, pitch, place, min(left, width), grid, valid, output,
+                            first_row + r, target,
+                        )  # fmt: skip
+
+
+@jit
+def write_places(sums, at, pitch, place, count, grid, rows, output, first_row, target):
+    """Write `rows` rows of `count` places from `place` on to where they belong."""
+    lanes = REGISTER_BITS // (8 * sums.itemsize)
+    area = grid.height * grid.width
+    dense = target.step_h == 1 and target.step_w == 1
+    zero = zero_vector(sums)
+    done = 0
+    while done < count:
+        n = (place + done) // area
+        rest = place + done - n * area
+        if dense:
+            length = min(count - done, area - rest)
+            to, first, last = n * target.image + rest, 0, length
+        else:
+            y, x = rest // grid.width, rest % grid.width
+            length = min(count - done, grid.width - x)
+            y, x = y * target.step_h + target.first_y, x * target.step_w + target.first_x
+            to = n * target.image + y * target.width + x
+            first = max(0, (-x + target.step_w - 1) // target.step_w)
+            last = min(length, (target.width - 1 - x) // target.step_w + 1)
+            if y < 0 or y >= target.height:
+                last = 0
+        for row in range(rows):
+            start = at + row * pitch + done
+            end = to + (first_row + row) * target.plane
+            if target.step_w > 1:
+                for i in range(first, last):
+                    store(output, end + i * target.step_w, load(sums, start + i))
+                continue
+            for i in range(first, last, lanes):
+                mask = (1 << min(lanes, last - i)) - 1
+                store_masked(output, end + i, mask, load_masked(sums, start + i, mask, zero))
+        done += length
+
+
+@parallel_jit
+def sum_windows(
+    source, grid, offsets, grad_output, channels, first_row, rows, splits, parts, grad_weight
+):  # fmt: skip
+    """Write rows [first_row, first_row + rows) of a weight's gradient.
+
+    The places are cut into `splits`, the windows' rows into `parts`; a task owns one of each.
+    """
+    lanes = REGISTER_BITS // (8 * source.itemsize)
+    depth = offsets.size
+    area = grid.height * grid.width
+    places = grid.batch * area
+    row_panels = (rows + ROWS - 1) // ROWS
+    registers = (depth + lanes - 1) // lanes
+    widest = (registers + parts - 1) // parts
+    sums = np.empty(splits * parts * row_panels * ROWS * widest * lanes, source.dtype)
+    for task in prange(splits * parts):
+        split, part = task // parts, task % parts
+        first, last = part * registers // parts, (part + 1) * registers // parts
+        at = task * row_panels * ROWS * widest * lanes
+        windows = np.empty(PLACES * widest * lanes, source.dtype)
+        rows_here = np.zeros(row_panels * ROWS * PITCH, source.dtype)
+        block = np.zeros(lanes * lanes, source.dtype)
+        starts, masks = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+        begin, end = split * places // splits, (split + 1) * places // splits
+        for place in range(begin, end, PLACES):
+            count = min(PLACES, end - place)
+            copy_places(grad_output, channels, first_row, rows, area, place, count, rows_here)
+            panels = (last - first + VECTORS - 1) // VECTORS
+            for panel in range(panels):
+                # As even as can be: 2 and 2 registers rather than 3 and 1.
+                left = first + panel * (last - first) // panels
+                right = first + (panel + 1) * (last - first) // panels
+                to = (left - first) * lanes * PLACES
+                for register in range(left, right):
+                    pack_transposed(
+                        source, offsets, register * lanes, grid, place, count, lanes, starts,
+                        masks, block, windows, to + (register - left) * lanes,
+                        (right - left) * lanes,
+                    )  # fmt: skip
+                for row_panel in range(row_panels):
+                    c = at + row_panel * ROWS * widest * lanes + (left - first) * lanes
+                    tile(
+                        right - left, count, rows_here, row_panel * ROWS * PITCH, PITCH, 1,
+                        windows, to, sums, c, widest * lanes, place > begin, None, 0,
+                    )  # fmt: skip
+    for row in prange(rows):
+        to = (first_row + row) * depth
+        for part in range(parts):
+            first = part * registers // parts * lanes
+            last = min(depth, (part + 1) * registers // parts * lanes)
+            for k in range(first, last):
+                start = (part * row_panels * ROWS + row) * widest * lanes + k - first
+                total = load(sums, start)
+                for _ in range(1, splits):
+                    start += parts * row_panels * ROWS * widest * lanes
+                    total += load(sums, start)
+                store(grad_weight, to + k, total)
+
+
+@jit
+def copy_places(grad_output, channels, first_row, rows, area, place, count, target):
+    """Copy `count` places of each row side by side: they may be those of several images."""
+    lanes = REGISTER_BITS // (8 * target.itemsize)
+    zero = zero_vector(target)
+    done = 0
+    while done < count:
+        n = (place + done) // area
+        rest = place + done - n * area
+        length = min(count - done, area - rest)
+        for row in range(rows):
+            start = (n * channels + first_row + row) * area + rest
+            for i in range(0, length, lanes):
+                mask = (1 << min(lanes, length - i)) - 1
+                value = load_masked(grad_output, start + i, mask, zero)
+                store_masked(target, row * PITCH + done + i, mask, value)
+        done += length
+
+
+@jit
+def pack_transposed(
+    source, offsets, k, grid, place, count, lanes, starts, masks, block, target, to, step
+):  # fmt: skip
+    """Write the windows' rows k, k + 1, ... of `count` places as a register for each place."""
+    last = min(offsets.size, k + lanes)
+    for i in range(0, count, lanes):
+        pack_places(
+            source, 0, offsets, k, last, grid, place + i, lanes, starts, masks, block, 0, lanes
+        )  # fmt: skip
+        transpose_block(block, 0, lanes, target, to + i * step, step)
