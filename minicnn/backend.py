@@ -293,6 +293,9 @@ def _import_simulator() -> Any:
 def set_num_threads(count: int) -> None:
     """Let kernels use `count` threads, at least 1 and at most as many as the machine has cores.
 
+    $NUMBA_NUM_THREADS, read when the kernels load, is another limit. The count is that of the
+    Python thread that sets it; each begins with the limit.
+
     Raises:
         ValueError: for another count.
     """
