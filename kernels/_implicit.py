@@ -26,15 +26,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._jit import jit, parallel_jit, prange
+from minicnn.kernels._jit import inline_jit, jit, parallel_jit, prange
 from minicnn.kernels._tile import ROWS, VECTORS, multiply_tile_biased, tile
 from minicnn.kernels._vector import (
     REGISTER_BITS,
+    join_pairs,
     lanes_of,
     load,
     load_masked,
+    load_vector,
     store,
     store_masked,
+    store_vector,
     transpose_block,
     zero_vector,
 )
@@ -223,19 +226,55 @@ def pack_weight_panels(weight, start, row, offsets, rows, packed):
     depth = offsets.size
     block = block_depth(depth)
     panels = (rows + ROWS - 1) // ROWS
+    in_order = offsets[depth - 1] - offsets[0] == depth - 1
     for panel in prange(panels):
         valid = min(ROWS, rows - panel * ROWS)
         first = start + panel * ROWS * row
         for k_first in range(0, depth, block):
-            count = min(block, depth - k_first)
-            to = (k_first * panels + panel * count) * ROWS
-            for k in range(k_first, k_first + count):
-                at = first + load(offsets, k)
-                for r in range(valid):
-                    store(packed, to + r, load(weight, at + r * row))
+            k_last = min(depth, k_first + block)
+            to = (k_first * panels + panel * (k_last - k_first)) * ROWS
+            k = k_first
+            if in_order and valid == ROWS == 8:
+                at = first + offsets[0]
+                k = pack_eight_rows(weight, at, row, k_first, k_last, packed, to)
+                to += (k - k_first) * ROWS
+            for later in range(k, k_last):
+                at = first + load(offsets, later)
+                if row == 1:
+                    for r in range(valid):
+                        store(packed, to + r, load(weight, at + r))
+                else:
+                    for r in range(valid):
+                        store(packed, to + r, load(weight, at + r * row))
                 for r in range(valid, ROWS):
                     store(packed, to + r, weight.dtype.type(0))
                 to += ROWS
+
+
+@jit
+def pack_eight_rows(weight, start, row, k, k_last, packed, to):
+    """Interleave eight rows, a register of each at a time; return the first k that is left."""
+    lanes = REGISTER_BITS // (8 * weight.itemsize)
+    while k + lanes <= k_last:
+        evens = interleave(weight, start + k, 2 * row)
+        odds = interleave(weight, start + k + row, 2 * row)
+        for i in range(4):
+            low, high = join_pairs(evens[i], odds[i])
+            store_vector(packed, to, low)
+            store_vector(packed, to + lanes, high)
+            to += 2 * lanes
+        k += lanes
+    return k
+
+
+@inline_jit
+def interleave(source, start, stride):
+    """Return a register of each of four rows as one sequence: k of all rows, then k + 1, ..."""
+    first, second = load_vector(source, start), load_vector(source, start + stride)
+    third, fourth = load_vector(source, start + 2 * stride), load_vector(source, start + 3 * stride)
+    a, b = join_pairs(first, third)
+    c, d = join_pairs(second, fourth)
+    return *join_pairs(a, c), *join_pairs(b, d)
 
 
 @parallel_jit
