@@ -33,15 +33,27 @@ from numpy.typing import NDArray
 from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import constants, launch
-from minicnn.kernels._tile import ROWS, VECTORS, multiply_tile, tile_columns
-from minicnn.kernels._vector import REGISTER_BITS, load, store
+from minicnn.kernels._panels import (
+    first_vector,
+    pack_columns,
+    pack_columns_across,
+    pack_rows,
+    transpose,
+)
+from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile, tile_columns
+from minicnn.kernels._vector import REGISTER_BITS, load_masked, load_vector, store_masked
 
 Array = NDArray
 
 
 DEPTH = 384  # one panel of A: 8 x 384 floats = 12 KB, a quarter of the first-level cache
 TASKS = 8  # into how many pieces the work is cut, if it is large enough
-TASK_COLUMNS = 256  # of B, packed at once: 256 x 384 floats = 384 KB, for the second-level cache
+BLOCK = 256 * 384  # numbers of B packed at once: 384 KB of floats, for the second-level cache
+TASK_PRODUCTS = 1 << 18
+TASK_VECTORS = 6
+TASK_ROWS = 256
+PANEL_ROWS = 8
+STRIP = 8
 
 BLOCKS = 128  # about as many as a large GPU has multiprocessors
 BLOCK_DEPTH = 256  # a shorter part of the depth is not worth a block of its own
@@ -192,36 +204,90 @@ def gemm_plain_cpu(a, b, c):
 @parallel_jit
 def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits):
     """`splits` is how many parts the depth is cut into."""
-    rows, columns = c.shape
-    width = VECTORS * REGISTER_BITS // (8 * c.itemsize)
-    depth = a.shape[0] if a_transposed else a.shape[1]
-    row_panels = (rows + ROWS - 1) // ROWS
-    packed_a = np.empty(row_panels * ROWS * depth, c.dtype)
-    for panel in prange(row_panels):
-        pack_rows(a, a_transposed, panel * ROWS, row_panels * ROWS, depth, packed_a)
+    lanes = REGISTER_BITS // (8 * c.itemsize)
+    # C^T = B^T A^T, where that leaves the smaller matrix to be packed across.
+    swapped = b_transposed and (a_transposed or c.shape[0] < c.shape[1])
+    left, right = (b, a) if swapped else (a, b)
+    left_transposed = not b_transposed if swapped else a_transposed
+    right_transposed = not a_transposed if swapped else b_transposed
+    rows, columns = (c.shape[1], c.shape[0]) if swapped else c.shape
+    depth = left.shape[0] if left_transposed else left.shape[1]
+    tiles, vectors = (rows + ROWS - 1) // ROWS, (columns + lanes - 1) // lanes
 
-    column_panels = (columns + width - 1) // width
-    panels_a_task = max(1, min(TASK_COLUMNS // width, column_panels // TASKS))
-    column_tasks = (column_panels + panels_a_task - 1) // panels_a_task
-    blocks = (depth + DEPTH - 1) // DEPTH
-    partial = np.empty((splits if splits > 1 else 0, rows, columns), c.dtype)
-    for task in prange(column_tasks * splits):
-        split = task // column_tasks
-        first = task % column_tasks * panels_a_task
-        last = min(column_panels, first + panels_a_task)
-        multiply_block(
-            packed_a,
-            b,
-            b_transposed,
-            c if splits == 1 else partial[split],
-            width,
-            (first, last),
-            (split * blocks // splits * DEPTH, min(depth, (split + 1) * blocks // splits * DEPTH)),
+    # Rows of A that lie in memory as rows are read there; all others are packed.
+    first_packed = 0 if left_transposed else rows // ROWS
+    panels = tiles - first_packed
+    packed = np.empty(panels * ROWS * depth, c.dtype)
+    strips = (panels + STRIP - 1) // STRIP
+    if strips == 1:
+        pack_strip(left, left_transposed, first_packed, tiles, rows, depth, packed)
+    else:
+        for strip in prange(strips):
+            first = first_packed + strip * STRIP
+            pack_strip(
+                left,
+                left_transposed,
+                first,
+                min(tiles, first + STRIP),
+                rows,
+                depth,
+                packed[strip * STRIP * ROWS * depth :],
+            )
+
+    tasks = max(1, min(TASKS, rows * columns * depth // TASK_PRODUCTS))
+    most = max(1, BLOCK // (lanes * max(1, min(depth, DEPTH))))
+    column_parts = max((vectors + most - 1) // most, min(tasks, vectors // TASK_VECTORS))
+    row_parts = (tasks + column_parts * splits - 1) // (column_parts * splits)
+    if swapped:
+        row_parts = max(row_parts, rows // TASK_ROWS)
+    row_parts = max(1, min(row_parts, tiles // PANEL_ROWS))
+    partial = np.empty((splits if splits > 1 else 0, c.shape[0], c.shape[1]), c.dtype)
+    parts = row_parts * column_parts
+    if parts * splits == 1:
+        multiply_part(
+            left,
+            first_packed,
+            packed,
+            right,
+            right_transposed,
+            depth,
+            c,
+            swapped,
+            (0, rows),
+            (0, columns),
+            (0, depth),
         )
+    else:
+        blocks = (depth + DEPTH - 1) // DEPTH
+        for task in prange(parts * splits):
+            split, part = task // parts, task % parts
+            row_part, column_part = part // column_parts, part % column_parts
+            multiply_part(
+                left,
+                first_packed,
+                packed,
+                right,
+                right_transposed,
+                depth,
+                c if splits == 1 else partial[split],
+                swapped,
+                (
+                    row_part * tiles // row_parts * ROWS,
+                    min(rows, (row_part + 1) * tiles // row_parts * ROWS),
+                ),
+                (
+                    column_part * vectors // column_parts * lanes,
+                    min(columns, (column_part + 1) * vectors // column_parts * lanes),
+                ),
+                (
+                    split * blocks // splits * DEPTH,
+                    min(depth, (split + 1) * blocks // splits * DEPTH),
+                ),
+            )
     if splits > 1:
         # Always in the same order, so that the sum does not depend on which thread was first.
-        for m in prange(rows):
-            for n in range(columns):
+        for m in prange(c.shape[0]):
+            for n in range(c.shape[1]):
                 total = partial[0, m, n]
                 for split in range(1, splits):
                     total += partial[split, m, n]
@@ -229,88 +295,126 @@ def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits):
 
 
 @jit
-def multiply_block(packed_a, b, b_transposed, c, width, panels, steps):
-    """Write the columns of C in panels [first, last) of B, summed over k in [k_first, k_last)."""
-    rows, columns = c.shape
-    first, last = panels
+def pack_strip(left, transposed, first, last, rows, depth, packed):
+    source = left.reshape(-1)
+    for panel in range(first, last):
+        m = panel * ROWS
+        pack_rows(
+            source,
+            left.shape[1],
+            transposed,
+            m,
+            min(ROWS, rows - m),
+            depth,
+            packed,
+            (panel - first) * ROWS * depth,
+        )
+
+
+@jit
+def multiply_part(
+    left,
+    first_packed,
+    packed,
+    right,
+    right_transposed,
+    depth,
+    c,
+    swapped,
+    row_range,
+    column_range,
+    steps,
+):
+    """Write rows [m_first, m_last) and columns [n_first, n_last) of left @ right to C or C^T."""
+    m_first, m_last = row_range
+    n_first, n_last = column_range
     k_first, k_last = steps
+    lanes = REGISTER_BITS // (8 * c.itemsize)
+    vectors = (n_last - n_first + lanes - 1) // lanes
+    panels = (vectors + VECTORS - 1) // VECTORS
+    source, across, flat, columns = left.reshape(-1), right.reshape(-1), c.reshape(-1), c.shape[1]
     if k_first == k_last:
-        c[:, first * width : last * width] = 0
-    flat = c.reshape(-1)
-    padded_rows = (rows + ROWS - 1) // ROWS * ROWS
-    packed_b = np.empty((last - first) * width * min(DEPTH, k_last - k_first), c.dtype)
-    edge = np.empty(ROWS * width, c.dtype)
-    for k_start in range(k_first, k_last, DEPTH):
-        count = min(DEPTH, k_last - k_start)
-        n_last = min(columns, last * width)
-        pack_columns(b, b_transposed, first * width, n_last, k_start, count, width, packed_b)
-        for m in range(0, rows, ROWS):
-            a_start = k_start * padded_rows + m * count
-            for panel in range(first, last):
-                n = panel * width
-                b_start = (panel - first) * width * count
-                # A tile over the edge of C is made beside it and its valid part copied in.
-                inside = m + ROWS <= rows and n + width <= columns
-                target, start, stride = (
-                    (flat, m * columns + n, columns) if inside else (edge, 0, width)
+        if swapped:
+            c[n_first:n_last, m_first:m_last] = 0
+        else:
+            c[m_first:m_last, n_first:n_last] = 0
+    packed_right = np.empty(vectors * lanes * min(DEPTH, k_last - k_first), c.dtype)
+    # What cannot be written to C in whole tiles goes there from a block beside it.
+    pitch = vectors * lanes
+    block = np.empty(
+        (m_last - m_first + ROWS - 1) // ROWS * ROWS * pitch if swapped else ROWS * VECTORS * lanes,
+        c.dtype,
+    )
+    for k in range(k_first, k_last, DEPTH):
+        count = min(DEPTH, k_last - k)
+        adding = k > k_first
+        if right_transposed:
+            pack_columns_across(across, right.shape[1], n_first, n_last, k, count, packed_right)
+        else:
+            pack_columns(across, right.shape[1], n_first, n_last, k, count, packed_right)
+        for m in range(m_first, m_last, ROWS):
+            panel = m // ROWS
+            for p in range(panels):
+                first = first_vector(p, panels, vectors)
+                wide = first_vector(p + 1, panels, vectors) - first
+                n = n_first + first * lanes
+                inside = m + ROWS <= m_last and n + wide * lanes <= n_last
+                if swapped:
+                    target, to, stride = block, (m - m_first) * pitch + first * lanes, pitch
+                elif inside:
+                    target, to, stride = flat, m * columns + n, columns
+                else:
+                    target, to, stride = block, 0, wide * lanes
+                sum_up = adding and (swapped or inside)
+                b_start = first * lanes * count
+                if panel >= first_packed:
+                    a_start = ((panel - first_packed) * depth + k) * ROWS
+                    multiply_tile(
+                        wide,
+                        count,
+                        packed,
+                        a_start,
+                        packed_right,
+                        b_start,
+                        target,
+                        to,
+                        stride,
+                        sum_up,
+                    )
+                else:
+                    multiply_rows(
+                        wide,
+                        count,
+                        source,
+                        m * depth + k,
+                        depth,
+                        packed_right,
+                        b_start,
+                        target,
+                        to,
+                        stride,
+                        sum_up,
+                    )
+                if not swapped and not inside:
+                    for i in range(min(ROWS, m_last - m)):
+                        for j in range(0, min(wide * lanes, n_last - n), lanes):
+                            mask = (1 << min(lanes, n_last - n - j)) - 1
+                            place = (m + i) * columns + n + j
+                            value = load_vector(block, i * stride + j)
+                            if adding:
+                                value = value + load_masked(flat, place, mask, value)
+                            store_masked(flat, place, mask, value)
+    if swapped and k_last > k_first:
+        for n in range(n_first, n_last, lanes):
+            for m in range(m_first, m_last, lanes):
+                transpose(
+                    block,
+                    (m - m_first) * pitch + n - n_first,
+                    pitch,
+                    m_last - m,
+                    n_last - n,
+                    flat,
+                    n * columns + m,
+                    columns,
+                    m_last - m,
                 )
-                adding = inside and k_start > k_first
-                multiply_tile(
-                    VECTORS, count, packed_a, a_start, packed_b, b_start, target, start, stride,
-                    adding,
-                )  # fmt: skip
-                if inside:
-                    continue
-                for i in range(min(ROWS, rows - m)):
-                    for j in range(min(width, columns - n)):
-                        place = (m + i) * columns + n + j
-                        value = edge[i * width + j]
-                        flat[place] = flat[place] + value if k_start > k_first else value
-
-
-@jit
-def pack_rows(a, transposed, m, padded_rows, depth, packed):
-    """Copy ROWS rows of A from row `m` on, k block after k block; rows beyond A are zeros."""
-    source, stride = a.reshape(-1), a.shape[1]
-    rows = a.shape[1] if transposed else a.shape[0]
-    valid = min(ROWS, rows - m)
-    for k_start in range(0, depth, DEPTH):
-        count = min(DEPTH, depth - k_start)
-        to = k_start * padded_rows + m * count
-        for k in range(count):
-            for i in range(valid):
-                place = (
-                    (k_start + k) * stride + m + i if transposed else (m + i) * stride + k_start + k
-                )
-                store(packed, to + k * ROWS + i, load(source, place))
-            for i in range(valid, ROWS):
-                store(packed, to + k * ROWS + i, packed.dtype.type(0))
-
-
-@jit
-def pack_columns(b, transposed, n_first, n_last, k_start, steps, width, packed):
-    """Copy columns [n_first, n_last) of B into packed[panel][k][column]; zeros beyond B."""
-    source, stride = b.reshape(-1), b.shape[1]
-    panels = (n_last - n_first + width - 1) // width
-    if transposed:
-        # A panel's rows of storage side by side, a cache line of each at a time.
-        for panel in range(panels):
-            n = n_first + panel * width
-            for k_block in range(0, steps, 8):
-                for j in range(min(width, n_last - n)):
-                    place = (n + j) * stride + k_start
-                    for k in range(k_block, min(steps, k_block + 8)):
-                        to = (panel * steps + k) * width + j
-                        store(packed, to, load(source, place + k))
-    else:
-        # A row of storage as far as the panels go, then the next: each row is on another page.
-        for k in range(steps):
-            for panel in range(panels):
-                n = n_first + panel * width
-                place, to = (k_start + k) * stride + n, (panel * steps + k) * width
-                for j in range(min(width, n_last - n)):
-                    store(packed, to + j, load(source, place + j))
-    valid = n_last - n_first - (panels - 1) * width
-    for k in range(steps):
-        for j in range(valid, width):
-            store(packed, ((panels - 1) * steps + k) * width + j, packed.dtype.type(0))
