@@ -1,14 +1,24 @@
-"""`python -m benchmarks training|memory|digits`: time, memory and what training comes to."""
+"""`python -m benchmarks kernels|ladder|models|training|memory|digits|compare`."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import machine
+
+if TYPE_CHECKING:
+    from benchmarks.timing import Case, Settings
+
+PLAIN_WIDTH = 160
 
 
 @click.group()
@@ -16,31 +26,246 @@ def main() -> None:
     """Check results, then time them, sides in turn."""
 
 
-@main.command()
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
-@click.option("--rounds", default=15, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--steps", default=20, show_default=True, type=click.IntRange(1), help="Calls a round."
-)
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here."
-)
-def training(
-    batch_size: int, threads: int, rounds: int, steps: int, json_path: Path | None
-) -> None:
-    """Time a LeNet training step beside PyTorch's."""
-    try:
-        from benchmarks.training import run
+def measuring(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of every command that times something; `rounds` is its default."""
+    options = [
+        click.option(
+            "--threads", default=2, show_default=True, type=click.IntRange(1), help="Of every side."
+        ),
+        click.option(
+            "--clock", type=click.Choice(["wall", "cpu"]),
+            help="Wall clock, or processor time; the latter by default with one thread.",
+        ),
+        click.option("--rounds", default=rounds, show_default=True, type=click.IntRange(1)),
+        click.option(
+            "--json", "json_path", type=click.Path(path_type=Path), metavar="FILE",
+            help="Write the figures here.",
+        ),
+        click.option(
+            "--plot", "plot_path", type=click.Path(path_type=Path), metavar="FILE.png",
+            help="Draw a picture of them.",
+        ),
+    ]  # fmt: skip
 
-        result = run(batch_size, threads, rounds, steps)
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"{error.name} is not installed; this compares with it"
-        ) from error
-    show(result)
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def prepare(
+    threads: int, clock: str | None, rounds: int, plot_path: Path | None, seconds: float
+) -> Settings:
+    """Return the settings, in a process that has the environment they ask for.
+
+    Raises:
+        ClickException: for settings that do not fit together, and for a picture without Matplotlib.
+    """
+    from benchmarks.timing import Settings, default_clock
+
+    if plot_path is not None and importlib.util.find_spec("matplotlib") is None:
+        raise click.ClickException("--plot needs Matplotlib: pip install matplotlib")
+    try:
+        settings = Settings(threads, clock or default_clock(threads), rounds, seconds)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    machine.restart(machine.environment(threads, keep_memory=True))
+    return settings
+
+
+def collect(
+    benchmark: str, cases: Iterable[Case], settings: Settings, json_path: Path | None
+) -> dict[str, Any]:
+    """Measure, naming each case as it is done; return the run.
+
+    Raises:
+        ClickException: for arguments out of range.
+    """
+    from benchmarks import report
+
+    run: dict[str, Any] = {
+        "benchmark": benchmark,
+        "machine": machine.describe(),
+        "settings": asdict(settings),
+        "cases": [],
+    }
+    try:
+        with Console(stderr=True).status("measuring") as status:
+            for case in cases:
+                run["cases"].append(case.as_dict())
+                status.update(f"{len(run['cases'])} measured, the last: {case.name}")
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        report.save(run, json_path)
+    return run
+
+
+batch_scale_option = click.option(
+    "--batch-scale", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
+    help="Factor of all batches.",
+)  # fmt: skip
+
+
+@main.command()
+@click.option(
+    "--only", multiple=True, metavar="PATTERN",
+    help="Cases that have this in their name, such as 'conv VGG' or 'gemm*data'; repeatable.",
+)  # fmt: skip
+@batch_scale_option
+@measuring(rounds=7)
+def kernels(
+    only: tuple[str, ...],
+    batch_scale: float,
+    threads: int,
+    clock: str | None,
+    rounds: int,
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Time convolutions, products and memory-bound operators beside NumPy's and PyTorch's."""
+    from benchmarks import report
+
+    settings = prepare(threads, clock, rounds, plot_path, seconds=0.05)
+    from benchmarks.kernels import run as measured
+
+    run = collect("kernels", measured(only, batch_scale, settings), settings, json_path)
+    report.print_run(run, console())
+    if plot_path is not None:
+        from benchmarks.plots import ratios_png
+
+        plot_path.write_bytes(ratios_png(run))
+
+
+@main.command()
+@click.option(
+    "--layer", "layer_name", metavar="NAME",
+    help="A convolution of `kernels`, such as 'VGG 3_2'; a smaller one by default.",
+)  # fmt: skip
+@batch_scale_option
+@click.option(
+    "--size", default=768, show_default=True, type=click.IntRange(1), help="Of square matrices."
+)
+@measuring(rounds=5)
+def ladder(
+    layer_name: str | None,
+    batch_scale: float,
+    size: int,
+    threads: int,
+    clock: str | None,
+    rounds: int,
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Climb from the plain loop to the fastest: each rung's rate, share of the peak, and idea."""
+    from benchmarks import report
+
+    settings = prepare(threads, clock, rounds, plot_path, seconds=0.05)
+    from benchmarks import ladder as room
+
+    try:
+        layer = room.LAYER if layer_name is None else room.find_layer(layer_name)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    cases = room.run(layer, size, batch_scale, settings)
+    run = collect("ladder", cases, settings, None)
+    table = Table("", "rung", title="The ladder")
+    for column in ("rate", "of the peak"):
+        table.add_column(column, justify="right")
+    table.add_column("the idea it adds")
+    for row in room.table(run):
+        table.add_row(*row)
+    out = console()
+    out.print(report.heading(run), highlight=False)
+    out.print(table)
+    if json_path is not None:
+        report.save(run, json_path)
+    if plot_path is not None:
+        from benchmarks.plots import roofline_png
+
+        plot_path.write_bytes(roofline_png(run))
+
+
+def whole(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of the commands that time whole networks."""
+    for option in (
+        measuring(rounds=5),
+        click.option(
+            "--side", "sides", multiple=True, metavar="NAME",
+            help="Of the others only these, such as 'PyTorch tuned'; repeatable.",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(1),
+            help="Images at a time; the network's own number by default.",
+        ),
+        click.argument("networks", nargs=-1),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@main.command()
+@whole
+def models(**options: Any) -> None:
+    """Time inference with each of NETWORKS, or with all, beside PyTorch and what else there is."""
+    _whole("inference", **options)
+
+
+@main.command()
+@whole
+def training(**options: Any) -> None:
+    """Time training steps of each of NETWORKS, or of all, beside PyTorch and what else there is."""
+    _whole("training", **options)
+
+
+def _whole(
+    mode: str,
+    networks: tuple[str, ...],
+    batch_size: int | None,
+    sides: tuple[str, ...],
+    threads: int,
+    clock: str | None,
+    rounds: int,
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    from benchmarks import report
+
+    settings = prepare(threads, clock, rounds, plot_path, seconds=0.2)
+    from benchmarks.models import run as measured
+
+    cases = measured(mode, networks, sides, batch_size, settings)
+    run = collect(mode, cases, settings, json_path)
+    report.print_run(run, console())
+    if plot_path is not None:
+        from benchmarks.plots import ratios_png
+
+        plot_path.write_bytes(ratios_png(run))
+
+
+@main.command()
+@click.argument("old", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("new", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def compare(old: Path, new: Path) -> None:
+    """Say what got slower or faster from one --json file to the other; 1 if anything got slower."""
+    from benchmarks import report
+    from benchmarks.compare import changes, print_changes
+
+    try:
+        found = list(changes(report.load(old), report.load(new)))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    print_changes(found, console())
+    if any(change.verdict == "slower" for change in found):
+        raise SystemExit(1)
+
+
+def console() -> Console:
+    """Return the console; wide where the output is no terminal, so that a table stays whole."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 @main.command()
@@ -90,26 +315,6 @@ def digits(ablations: bool, out: Path) -> None:
 
     results = [train(run, out) for run in [*NETWORKS, *(ABLATIONS if ablations else [])]]
     click.echo(markdown(results))
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the sides and the ratio."""
-    where = result["machine"]
-    table = Table(
-        "side",
-        "best, ms",
-        "median, ms",
-        title=f"{result['benchmark']}, batch {result['batch_size']}, {result['threads']} threads",
-        caption=f"{where['cpu']}, {where['cores']} cores, Python {where['python']}",
-    )
-    for name, seconds in result["sides"].items():
-        table.add_row(name, f"{seconds['best'] * 1e3:.2f}", f"{seconds['median'] * 1e3:.2f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"PyTorch / minicnn: {result['ratio_best']:.2f} of the best, "
-        f"{result['ratio_median']:.2f} of the medians"
-    )
 
 
 if __name__ == "__main__":

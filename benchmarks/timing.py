@@ -1,22 +1,57 @@
-"""Time several sides in turn, so that all of them meet the same weather on a shared machine."""
+"""The skeleton of every benchmark: sides that do the same work, checked first, then timed in turn.
+
+A `Case` is a piece of work with several `Side`s. `measure` runs each side once, which is where it
+compiles, and shows the result to the case's check: a side that is wrong is never timed. The others
+then take turns, in one order and back again, so that all of them meet the same weather on a shared
+machine. Of the rounds the minimum and the median are kept: the minimum is what the work takes when
+nothing disturbs it, the distance between the two tells how much did.
+
+The clock is the wall, or, with one thread, the processor time of that thread, which does not see
+what other programs do in between.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+OURS = "minicnn"
+CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
+
+# What comes before the counted calls of a turn: caches and threads were another side's.
+SETTLE_SECONDS = 0.005
+LONG_SECONDS = 0.3  # a call as long as this settles by itself
+
+
+class WrongResult(AssertionError):
+    """A side does not compute what it should, so there is nothing to time."""
 
 
 @dataclass
 class Side:
-    """One way to do the work, and the seconds each of its rounds took for one call."""
+    """One way to do the work, in this process.
+
+    Attributes:
+        name: `OURS`, or the other library's.
+        call: does the work once and returns the result; None if the side is not there.
+        missing: why it is not there.
+        wrong: why it was refused.
+        first: seconds of the first call, compiling included; wall clock.
+        seconds: for one call, of each round.
+        peak_bytes: the most memory it took, where that was measured.
+    """
 
     name: str
-    call: Callable[[], object]
+    call: Callable[[], Any] | None = None
+    missing: str = ""
+    wrong: str = ""
+    first: float | None = None
     seconds: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None
 
     @property
     def best(self) -> float:
@@ -26,35 +61,154 @@ class Side:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    def start(self) -> Any:
+        """Make the first call, keep what it took, and return its result."""
+        assert self.call is not None
+        start = time.perf_counter()
+        result = self.call()
+        self.first = time.perf_counter() - start
+        return result
 
-def alternate(sides: list[Side], rounds: int, calls: int) -> None:
-    """Time `rounds` rounds of `calls` calls of every side, one side after the other in each round.
+    def run(self, calls: int, clock: str) -> float:
+        """Return the seconds that `calls` calls took."""
+        assert self.call is not None
+        read = CLOCKS[clock]
+        start = read()
+        for _ in range(calls):
+            self.call()
+        return read() - start
 
-    The first call of a side in a round is not counted: its caches and threads are the other side's.
+    def finish(self) -> None:
+        """Let go of what the side holds, after the last round."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known about the side, for JSON."""
+        for why in ("missing", "wrong"):
+            if reason := getattr(self, why):
+                return {"name": self.name, why: reason}
+        known: dict[str, Any] = {"name": self.name, "first": self.first}
+        if self.seconds:
+            known |= {"best": self.best, "median": self.median, "seconds": self.seconds}
+        if self.peak_bytes is not None:
+            known["peak_bytes"] = self.peak_bytes
+        return known
+
+
+@dataclass
+class Case:
+    """A piece of work.
+
+    Attributes:
+        name: unique in a run.
+        sides: ours first.
+        check: is shown a side's name and the first results of all; raises WrongResult if that
+            side's is wrong.
+        family: the name under which ratios are averaged.
+        flops, bytes: that the work needs at least; 0 if that says nothing.
+        images: that pass through a network; 0 elsewhere.
+        note: what a reader should know of it.
     """
-    for _ in range(rounds):
-        for side in sides:
-            side.call()
-            start = time.perf_counter()
-            for _ in range(calls):
-                side.call()
-            side.seconds.append((time.perf_counter() - start) / calls)
+
+    name: str
+    sides: list[Side]
+    check: Callable[[str, dict[str, Any]], None]
+    family: str = ""
+    flops: int = 0
+    bytes: int = 0
+    images: int = 0
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the case and its figures, for JSON."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "flops": self.flops,
+            "bytes": self.bytes,
+            "images": self.images,
+            "note": self.note,
+            "sides": [side.as_dict() for side in self.sides],
+        }
 
 
-def machine() -> dict[str, object]:
-    """Describe what the figures were measured on."""
-    cpu = platform.processor() or platform.machine()
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        threads: of every side.
+        clock: a key of `CLOCKS`.
+        rounds: turns of every side.
+        seconds: that a turn should last; it is at least one call.
+
+    Raises:
+        ValueError: for processor time with several threads, of which it would see one.
+    """
+
+    threads: int = 1
+    clock: str = "wall"
+    rounds: int = 7
+    seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.clock == "cpu" and self.threads > 1:
+            raise ValueError(
+                f"clock: got 'cpu' with {self.threads} threads, expected 'wall': the time of one "
+                "thread says nothing about the others"
+            )
+
+
+def default_clock(threads: int) -> str:
+    """Return the clock to use where none was asked for."""
+    return "cpu" if threads == 1 else "wall"
+
+
+def measure(case: Case, settings: Settings) -> Case:
+    """Check the sides of a case, then time those that are right; return the case.
+
+    Where ours is refused, nothing of the case is timed: there would be nothing to compare.
+    """
+    sides = [side for side in case.sides if not side.missing]
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            names = [
-                line.split(":", 1)[1].strip() for line in info if line.startswith("model name")
-            ]
-        cpu = names[0] if names else cpu
-    except OSError:
-        pass
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-    }
+        results: dict[str, Any] = {}
+        for side in sides:
+            with _refusing(side):
+                results[side.name] = side.start()
+        for side in sides:
+            if side.name in results:
+                with _refusing(side):
+                    case.check(side.name, results)
+        results.clear()
+        if not any(side.wrong for side in sides if side.name == OURS):
+            alternate([side for side in sides if not side.wrong], settings)
+    finally:
+        for side in sides:
+            side.finish()
+    return case
+
+
+@contextmanager
+def _refusing(side: Side) -> Iterator[None]:
+    """Mark a side whose result is wrong."""
+    try:
+        yield
+    except WrongResult as error:
+        side.wrong = str(error)
+
+
+def alternate(sides: list[Side], settings: Settings) -> None:
+    """Time the rounds: every side once a round, every second round in reverse order."""
+    calls = {id(side): _calls(side, settings) for side in sides}
+    for number in range(settings.rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            count, settling = calls[id(side)]
+            if settling:
+                side.run(settling, settings.clock)
+            side.seconds.append(side.run(count, settings.clock) / count)
+
+
+def _calls(side: Side, settings: Settings) -> tuple[int, int]:
+    """Return how many calls of a turn to count, and how many to make before; calls warm up."""
+    once = min(max(side.run(1, settings.clock), 1e-7) for _ in range(2))
+    settling = 0 if once > LONG_SECONDS else max(1, round(SETTLE_SECONDS / once))
+    return max(1, round(settings.seconds / once)), settling

@@ -1,0 +1,171 @@
+"""Engines: a network on one side, ready to make a training step or to infer a batch.
+
+An engine is built in a process of its own (see `benchmarks.worker`). Building loads the weights;
+`step` does the work once and ends with its result on the host: the loss, or the scores. Ours is
+here; `benchmarks.pytorch` and `benchmarks.others` hold the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.networks import OPTIONS, TRAINING, Job
+
+Array = NDArray[Any]
+
+# Processor time of the whole process: some libraries compute in threads of their own even with one.
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+class Engine:
+    """A network on one side."""
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def step(self) -> float | Array:
+        """Train on the batch once and return the loss, or return the scores (N, classes)."""
+        raise NotImplementedError
+
+    def gradients(self) -> dict[str, float]:
+        """Return the size of each parameter's gradient by the last step, {} if out of reach."""
+        return {}
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Switch dropout off for a while: each side draws its own numbers."""
+        yield
+
+    def run(self, calls: int, clock: str) -> float:
+        """Return the seconds that `calls` steps take."""
+        read = CLOCKS[clock]
+        start = read()
+        for _ in range(calls):
+            self.step()
+        return read() - start
+
+
+class Ours(Engine):
+    """minicnn on a device; it also makes the weights that all sides start from."""
+
+    def __init__(self, job: Job, device: str = "cpu"):
+        super().__init__(job)
+        import minicnn
+        from minicnn import optim
+        from minicnn.models import create_model
+        from minicnn.serialization import load_state_dict, save_state_dict
+
+        minicnn.set_num_threads(job.threads)
+        minicnn.manual_seed(0)
+        self.device = device
+        self.model = create_model(job.table.ours)
+        if not Path(job.weights).exists():
+            save_state_dict(job.weights, self.model.state_dict())
+        elif device != "cpu":
+            self.model.load_state_dict(load_state_dict(job.weights))
+        self.model.to(device).train(job.mode == TRAINING)
+        self.images, self.labels = (minicnn.tensor(x).to(device) for x in job.data())
+        self.optimizer = optim.SGD(self.model.parameters(), **OPTIONS)
+        self.no_grad = minicnn.no_grad
+
+    def step(self) -> float | Array:
+        if self.job.mode != TRAINING:
+            with self.no_grad():
+                return self.model(self.images).cpu().numpy()
+        loss = self.model.loss(self.model(self.images), self.labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.item())
+
+    def gradients(self) -> dict[str, float]:
+        return {
+            name: float(np.linalg.norm(parameter.grad.cpu().numpy()))
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None
+        }
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        with dropout_off(self.model.modules()):
+            yield
+
+
+class OursOnGPU(Ours):
+    """minicnn on a CUDA device, timed by the device's own events, transfers apart.
+
+    Raises:
+        RuntimeError: there is no device, or it is simulated and has no time.
+    """
+
+    def __init__(self, job: Job, device: str = "cuda"):
+        if (reason := no_gpu(device)) is not None:
+            raise RuntimeError(reason)
+        super().__init__(job, device)
+
+    def run(self, calls: int, clock: str) -> float:
+        from minicnn.backend import array_module
+
+        return timed_by_events(array_module(self.device).cuda, self.step, calls)
+
+    def transfer(self) -> float:
+        """Return the seconds that it takes to bring the batch to the device."""
+        import minicnn
+        from minicnn.backend import array_module
+
+        images, labels = (minicnn.tensor(x) for x in self.job.data())
+
+        def move() -> None:
+            images.to(self.device)
+            labels.to(self.device)
+
+        move()
+        return timed_by_events(array_module(self.device).cuda, move, 5) / 5
+
+
+def no_gpu(device: str = "cuda") -> str | None:
+    """Say why nothing can be timed on a GPU here; None if it can."""
+    from minicnn.backend import check_device
+
+    try:
+        named = check_device(device)
+    except ValueError as error:
+        return str(error).removeprefix("device: ")
+    return "a simulated GPU has no time of its own" if named.startswith("cuda:sim") else None
+
+
+def timed_by_events(cuda: Any, call: Callable[[], Any], calls: int) -> float:
+    """Return the seconds between two events of a CUDA device around `calls` calls.
+
+    Args:
+        cuda: CuPy's module of that name.
+        call: the work.
+        calls: how often.
+    """
+    start, end = cuda.Event(), cuda.Event()
+    start.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    end.synchronize()
+    return cuda.get_elapsed_time(start, end) / 1e3
+
+
+@contextmanager
+def dropout_off(modules: Any) -> Iterator[None]:
+    """Set the probability of every Dropout among `modules` to 0, and back again."""
+    found = [(m, m.p) for m in modules if type(m).__name__ == "Dropout"]
+    for module, _ in found:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, p in found:
+            module.p = p

@@ -1,0 +1,160 @@
+"""Whole networks: training steps and inference, ours beside all that are installed.
+
+A training step is forward, loss, backward, and SGD with momentum. Every side starts from the same
+weights and sees the same batch. Before anything is timed, the losses of three steps and the size of
+every parameter's gradient are compared with PyTorch's, or the scores; dropout is off for that.
+
+Each side is a process of its own (`benchmarks.workers`): PyTorch is measured as it is installed,
+and again with a malloc that keeps what is freed, which must be told before a process starts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.checks import compare
+from benchmarks.engines import no_gpu
+from benchmarks.machine import environment
+from benchmarks.networks import INFERENCE, NETWORKS, TRAINING, Job
+from benchmarks.timing import OURS, Case, Settings, Side, WrongResult, measure
+from benchmarks.workers import WorkerSide
+
+GPU = "minicnn on a GPU"
+PYTORCH = ("PyTorch as installed", "PyTorch tuned", "PyTorch channels_last")
+# Of the others, what each needs to be installed, itself first.
+PACKAGES = {
+    **dict.fromkeys(PYTORCH, ("torch", "torchvision")),
+    "JAX": ("jax", "torch", "torchvision"),
+    "tinygrad": ("tinygrad", "torch", "torchvision"),
+    "ONNX Runtime": ("onnxruntime", "onnx", "torch", "torchvision"),
+}
+SIDES = (OURS, GPU, *PACKAGES)
+ONLY_INFERENCE = ("ONNX Runtime",)
+KEEPING_MEMORY = PYTORCH[1:]
+
+FIRST_LOSS, GRADIENT, SCORES = 1e-4, 1e-2, 1e-3  # relative
+LATER_LOSS = 1e-2  # batch norm on small batches carries rounding far
+# What is below this share of the largest gradient is rounding: a bias in front of a batch norm.
+NOTHING = 1e-5
+
+
+def run(
+    mode: str, networks: Sequence[str], sides: Sequence[str], batch: int | None, settings: Settings
+) -> Iterator[Case]:
+    """Measure each network, one after the other.
+
+    Args:
+        mode: training or inference.
+        networks: of `NETWORKS`; all if there are none.
+        sides: of `SIDES`, beside ours; all if there are none.
+        batch: images at a time, or None for each network's own.
+        settings: how to measure.
+
+    Raises:
+        ValueError: for a name that is not on the list, and without PyTorch to check against.
+    """
+    _known("networks", networks, NETWORKS)
+    _known("sides", sides, SIDES)
+    chosen = [s for s in SIDES if s == OURS or not sides or s in sides]
+    if not any(s in PYTORCH and not why_missing(s, mode) for s in chosen):
+        raise ValueError("sides: results are checked against PyTorch's: install torchvision")
+    for name in networks or [n for n in NETWORKS if n != "alexnet_paper"]:
+        with tempfile.TemporaryDirectory() as folder:
+            size = batch or NETWORKS[name].batch
+            job = Job(name, mode, size, settings.threads, str(Path(folder) / "weights.safetensors"))
+            yield measure(case(job, chosen), settings)
+
+
+def case(job: Job, sides: Sequence[str]) -> Case:
+    """Return a network as a case, each side a process that is started by its first call."""
+    return Case(
+        f"{job.network}, {job.batch}",
+        [_side(name, job) for name in sides],
+        check_training if job.mode == TRAINING else check_inference,
+        job.mode,
+        images=job.batch,
+    )
+
+
+def _side(name: str, job: Job) -> Side:
+    if reason := why_missing(name, job.mode):
+        return Side(name, missing=reason)
+    where = environment(job.threads, keep_memory=name in KEEPING_MEMORY)
+    return WorkerSide(name, job=job, environment=where)
+
+
+def why_missing(side: str, mode: str) -> str:
+    """Say why a side cannot take part; "" if it can."""
+    if side in ONLY_INFERENCE and mode != INFERENCE:
+        return "only infers"
+    if side == GPU:
+        return no_gpu() or ""
+    absent = [p for p in PACKAGES.get(side, ()) if importlib.util.find_spec(p) is None]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+def check_training(name: str, results: dict[str, Any]) -> None:
+    """Hold the first loss, its gradients' sizes and the next losses to PyTorch's."""
+    found, expected = results[name], results[_oracle(results)]
+    losses = list(zip(found["losses"], expected["losses"], strict=True))
+    _check_loss(1, *losses[0], FIRST_LOSS)
+    least = NOTHING * max(expected["gradients"].values())
+    for parameter, size in found["gradients"].items():
+        wanted = expected["gradients"].get(parameter)
+        if wanted is None or not abs(size - wanted) <= GRADIENT * max(wanted, least):
+            raise WrongResult(f"the gradient of {parameter} has size {size}, PyTorch's {wanted}")
+    for step, pair in enumerate(losses[1:], 2):
+        _check_loss(step, *pair, LATER_LOSS)
+
+
+def _check_loss(step: int, found: float, expected: float, tolerance: float) -> None:
+    if not abs(found - expected) <= tolerance * abs(expected):
+        raise WrongResult(f"the loss of step {step} is {found:.6f}, PyTorch's {expected:.6f}")
+
+
+def check_inference(name: str, results: dict[str, Any]) -> None:
+    """Hold the scores to PyTorch's."""
+    found, expected = (np.array(results[n]["scores"]) for n in (name, _oracle(results)))
+    compare(found, expected, SCORES, "a score")
+
+
+def _oracle(results: dict[str, Any]) -> str:
+    """Return the first of PyTorch's sides that has a result."""
+    for name in PYTORCH:
+        if name in results:
+            return name
+    raise WrongResult("PyTorch gave nothing to check it against")
+
+
+def _known(argument: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"{argument}: got {', '.join(unknown)}, expected some of {', '.join(known)}"
+        )
+
+
+def break_even(cpu: Callable[[int], float], gpu: Callable[[int], float], most: int) -> int | None:
+    """Return the smallest batch, of powers of 2, from which on the GPU takes less time.
+
+    Args:
+        cpu: batch -> seconds of a step.
+        gpu: batch -> seconds of a step and of bringing the batch to the device.
+        most: the largest batch to try.
+
+    Returns:
+        None if the GPU is slower even at the largest.
+    """
+    batch, found = 1, None
+    while batch <= most:
+        if gpu(batch) < cpu(batch):
+            found = batch if found is None else found
+        else:
+            found = None
+        batch *= 2
+    return found

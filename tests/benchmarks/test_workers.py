@@ -1,0 +1,174 @@
+"""Sides in processes of their own, with engines that are made up."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import machine, models
+from benchmarks.engines import dropout_off, no_gpu, timed_by_events
+from benchmarks.networks import INFERENCE, TRAINING, Job
+from benchmarks.timing import OURS, Case, Settings, WrongResult, measure
+from benchmarks.workers import Worker, WorkerFailed, WorkerSide, wait_asleep
+from tests.needs import needs_torch
+
+JOB = Job("lenet", INFERENCE, 2, 1, "no weights")
+HERE = "tests.benchmarks.engine"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux (/proc)")
+
+
+def side(name, keep_memory=False):
+    return WorkerSide(f"{HERE}:{name}", job=JOB, environment=machine.environment(1, keep_memory))
+
+
+def test_each_process_has_the_environment_of_its_side(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "misleading")
+    found = {}
+    plain, keeping = side("Told"), side("Told", keep_memory=True)
+    plain.name, keeping.name = "plain", "keeping"
+    for each in (plain, keeping):
+        each.name, name = f"{HERE}:Told", each.name
+        found[name] = each.start()["scores"]
+        assert each.run(2, "wall") > 0
+        each.finish()
+    assert found == {"plain": [[0.0, 0.0]], "keeping": [[1.0, 0.0]]}
+
+
+def test_a_process_that_fails_is_refused_with_its_last_word():
+    failing = side("Failing")
+    measure(Case("case", [failing], lambda *_: None), Settings(rounds=1, seconds=0))
+    assert failing.wrong == "the process ended with 1: MemoryError: no room for this"
+    assert failing.worker is None
+
+
+@linux
+def test_an_answer_counts_once_the_threads_sleep():
+    restless = side("Restless")
+    restless.start()
+    assert restless.worker is not None
+    assert restless.run(1, "wall") < 0.1  # the thread that spins on is not waited for inside
+    assert wait_asleep(restless.worker.process.pid)
+    restless.finish()
+
+
+def test_a_closed_worker_does_not_answer():
+    worker = Worker(f"{HERE}:Told", machine.environment(1, False))
+    worker.process.kill()
+    with pytest.raises(WorkerFailed):
+        worker.ask("check")
+    worker.close()
+
+
+def trained(losses=(2.0, 1.9, 1.8), **gradients):
+    return {"losses": list(losses), "gradients": {"a": 1.0, "b": 0.5, **gradients}}
+
+
+def test_losses_and_gradients_are_held_to_pytorchs():
+    oracle = {"PyTorch tuned": trained()}
+    models.check_training(OURS, oracle | {OURS: trained((2.0001, 1.901, 1.801), a=1.005)})
+    for wrong in (
+        trained((2.001, 1.9, 1.8)),
+        trained((2.0, 1.9, 1.77)),
+        trained((2.0, float("nan"), 1.8)),
+        trained(b=0.4),
+        trained(unknown=1.0),
+    ):
+        with pytest.raises(WrongResult):
+            models.check_training(OURS, oracle | {OURS: wrong})
+    with pytest.raises(WrongResult, match="nothing to check it against"):
+        models.check_training(OURS, {OURS: trained()})
+
+
+def test_scores_are_held_to_pytorchs():
+    right = {"scores": [[1.0, 2.0]]}
+    models.check_inference(OURS, {OURS: right, "PyTorch tuned": right})
+    with pytest.raises(WrongResult):
+        models.check_inference(OURS, {OURS: {"scores": [[1.0, 2.1]]}, "PyTorch tuned": right})
+
+
+def test_what_is_missing_says_why(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert models.why_missing("JAX", TRAINING) == "not installed: jax, torch, torchvision"
+    assert models.why_missing("ONNX Runtime", TRAINING) == "only infers"
+    assert models.why_missing(OURS, TRAINING) == ""
+    with pytest.raises(ValueError, match="results are checked against PyTorch's"):
+        list(models.run(TRAINING, ["lenet"], [], 2, Settings()))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="networks: got lenet7, expected some of lenet"):
+        list(models.run(TRAINING, ["lenet7"], [], 2, Settings()))
+    with pytest.raises(ValueError, match="sides: got Theano, expected some of minicnn"):
+        list(models.run(TRAINING, ["lenet"], ["Theano"], 2, Settings()))
+
+
+def test_dropout_is_off_only_for_a_while():
+    class Dropout:
+        p = 0.5
+
+    layer = Dropout()
+    with dropout_off([layer, object()]):
+        assert layer.p == 0
+    assert layer.p == 0.5
+
+
+def test_the_simulator_is_never_timed():
+    assert no_gpu("cuda:sim") is not None
+    assert no_gpu("cpu:1") is not None
+
+
+def test_a_gpu_is_timed_between_its_events():
+    class Event:
+        now = 0.0
+
+        def record(self):
+            self.time = Event.now
+
+        def synchronize(self):
+            self.waited = True
+
+    class Cuda:
+        def __init__(self):
+            self.Event = Event
+
+        def get_elapsed_time(self, start, end):
+            assert end.waited
+            return end.time - start.time
+
+    def work():
+        Event.now += 4.0
+
+    assert timed_by_events(Cuda(), work, 3) == pytest.approx(0.012)
+
+
+@pytest.mark.parametrize(("launch", "expected"), [(0.0, 1), (0.5, 8), (100.0, None)])
+def test_the_batch_from_which_on_a_gpu_is_faster(launch, expected):
+    def cpu(batch):
+        return 0.1 * batch
+
+    def gpu(batch):
+        return launch + 0.01 * batch
+
+    assert models.break_even(cpu, gpu, 64) == expected
+
+
+@needs_torch
+@pytest.mark.parametrize("network", ["lenet", "alexnet_paper"])
+def test_the_twins_of_torchs_side_have_our_keys(network, tmp_path):
+    pytest.importorskip("torchvision")
+    from benchmarks import pytorch
+    from minicnn.models import create_model
+    from minicnn.nn.init import skip_init
+
+    with skip_init():
+        keys = set(create_model(Job(network, TRAINING, 2, 1, "").table.ours).state_dict())
+    twin = pytorch.lenet() if network == "lenet" else pytorch.alexnet_paper()
+    assert set(twin.state_dict()) == keys
+
+
+def test_the_batch_is_that_of_the_network():
+    images, labels = JOB.data()
+    assert images.shape == (2, 1, 28, 28) and images.dtype == np.float32
+    assert labels.shape == (2,) and labels.max() < 10
