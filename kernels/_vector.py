@@ -146,7 +146,9 @@ def maximum(typing, a, b):
 
     def generate(context, builder, signature, arguments):
         left, right = arguments
-        return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+        integers = isinstance(signature.args[0].dtype, types.Integer)
+        compare = builder.icmp_signed if integers else builder.fcmp_ordered
+        return builder.select(compare(">", left, right), left, right)
 
     return a(a, b), generate
 
@@ -160,6 +162,16 @@ def zero_vector(typing, array):
         return ir.Constant(context.get_value_type(kind), None)
 
     return kind(array), generate
+
+
+@intrinsic
+def lane_count(typing, array):
+    """Return how many of the array's numbers a register holds: a constant, unlike its itemsize."""
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(I64, Vector(signature.args[0].dtype).lanes)
+
+    return types.int64(array), generate
 
 
 @intrinsic
@@ -244,15 +256,23 @@ def _as_bits(builder: Any, mask: Any, lanes: int) -> Any:
 
 
 @intrinsic
-def positive(typing, a):
-    """Tell where a lane is above 0: not where it is NaN."""
+def greater(typing, a, b):
+    """Tell where `a` is larger than `b`: nowhere where one is NaN."""
 
     def generate(context, builder, signature, arguments):
-        (value,) = arguments
-        above = builder.fcmp_ordered(">", value, ir.Constant(value.type, None))
-        return _as_integer(builder, above)
+        return _as_integer(builder, builder.fcmp_ordered(">", *arguments))
 
-    return types.int64(a), generate
+    return types.int64(a, a), generate
+
+
+@intrinsic
+def unordered(typing, a, b):
+    """Tell where at least one of two is NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return _as_integer(builder, builder.fcmp_unordered("uno", *arguments))
+
+    return types.int64(a, a), generate
 
 
 @intrinsic

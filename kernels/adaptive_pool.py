@@ -14,7 +14,8 @@ derivative need the argmax alone: they are `max_pool2d_backward` and `max_pool2d
 One iteration owns a plane and what is written into it, so no order of threads can change a bit.
 
 Bytes moved: the input is read once and the output written, with 4 bytes of argmax an element for
-the maximum; one compare or add for each pixel of a bin.
+the maximum; one compare or add for each pixel of a bin. Where the mean's one bin is the whole plane
+the CPU sums a run of memory (`_pool.py`).
 
 Source: He et al., "Spatial pyramid pooling in deep convolutional networks for visual recognition",
 2014, section 2.2; the bins are Torch's, which unlike the paper's stride and window fit every size.
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
+from minicnn.kernels._pool import average_planes, average_planes_backward
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -81,7 +83,9 @@ def adaptive_avg_pool2d_forward(input: Array, output_size: Pair) -> Array:
     xp = array_module("adaptive_avg_pool2d_forward", input)
     input = contiguous(input)
     output = xp.empty((*input.shape[:2], *output_size), input.dtype)
-    if xp is np:
+    if xp is np and output_size == (1, 1):
+        average_planes(input.reshape(output.size, math.prod(input.shape[2:])), output.reshape(-1))
+    elif xp is np:
         adaptive_avg_pool2d_forward_cpu(input, output)
     else:
         (height, width), (out_h, out_w) = input.shape[2:], output_size
@@ -100,7 +104,10 @@ def adaptive_avg_pool2d_backward(grad_output: Array, height: int, width: int) ->
     xp = array_module("adaptive_avg_pool2d_backward", grad_output)
     grad_output = contiguous(grad_output)
     grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
-    if xp is np:
+    if xp is np and grad_output.shape[2:] == (1, 1):
+        planes = grad_input.reshape(grad_output.size, height * width)
+        average_planes_backward(grad_output.reshape(-1), planes)
+    elif xp is np:
         adaptive_avg_pool2d_backward_cpu(grad_output, grad_input)
     else:
         arguments = grad_output, *grad_output.shape[2:], height, width, grad_input

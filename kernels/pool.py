@@ -21,8 +21,14 @@ with 4 bytes of argmax an element for the maximum. kernel_h * kernel_w compares 
 
 Rungs of the maximum, slow to fast:
     plain   every tap is tested against the border
-    v2      2x2 and 3x3 windows with stride 2, none over the border: the window is a constant to the
-            compiler, which unrolls it and puts neighbouring outputs into one vector
+    v2      (GPU) 2x2 and 3x3 windows with stride 2, none over the border: the window is a constant
+            to the compiler, which unrolls it
+    rows    (CPU) 2x2 and 3x3 windows with stride 1 or 2, a register of neighbouring ones at a time
+and of the average on the CPU:
+    plain   every window is summed afresh
+    rows    a row of windows is summed together; a window that is the whole plane, in one run
+Rungs "rows" are in `_pool.py`. For 16 x 192 x 56 x 56 and windows of 3x3 with stride 2 plain takes
+82 ms and rows 2.9; of 2x2, the mean, 11.4 and 2.2 for 16 x 128 x 56 x 56.
 
 Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II.B
 (average); Jarrett et al., "What is the best multi-stage architecture for object recognition?",
@@ -38,6 +44,14 @@ from numpy.typing import NDArray
 from minicnn.kernels._dispatch import array_module, contiguous
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
+from minicnn.kernels._pool import (
+    average_planes,
+    average_planes_backward,
+    avg_pool_rows,
+    avg_pool_rows_backward,
+    max_pool_rows,
+)
+from minicnn.kernels._vector import load, store
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -179,8 +193,10 @@ def max_pool2d_forward(
     window = *kernel_size, *stride, *padding, *dilation
     inside = shape == _output_shape(input.shape, kernel_size, stride, padding, dilation, False)
     v2 = inside and kernel_size in ((2, 2), (3, 3)) and (stride, padding, dilation) == V2_GRID
-    if xp is np and v2:
-        max_pool2d_forward_v2_cpu(input, tuple(range(kernel_size[0])), output, argmax)
+    squares = kernel_size in ((2, 2), (3, 3)) and stride[1] <= 2 and dilation == (1, 1)
+    if xp is np and squares and input.dtype == np.float32:
+        constants = (tuple(range(n)) for n in (*kernel_size, stride[1]))
+        max_pool_rows(input, *constants, stride[0], *padding, output, argmax)
     elif xp is np:
         max_pool2d_forward_cpu(input, *window, output, argmax)
     elif v2:
@@ -246,8 +262,11 @@ def avg_pool2d_forward(
     shape = _output_shape(input.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
     output = xp.empty(shape, input.dtype)
     window = *kernel_size, *stride, *padding, count_include_pad
-    if xp is np:
-        avg_pool2d_forward_cpu(input, *window, output)
+    if xp is np and _whole(kernel_size, padding, input.shape, shape):
+        planes = input.shape[0] * input.shape[1]
+        average_planes(input.reshape(planes, input.shape[2] * input.shape[3]), output.reshape(-1))
+    elif xp is np:
+        avg_pool_rows(input, *window, output)
     else:
         arguments = input, *input.shape[2:], *window, *shape[2:], output
         launch("pool", "avg_pool2d_forward_cuda", output.size, *arguments)
@@ -273,8 +292,11 @@ def avg_pool2d_backward(
     grad_output = contiguous(grad_output)
     grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
     window = *kernel_size, *stride, *padding, count_include_pad
-    if xp is np:
-        avg_pool2d_backward_cpu(grad_output, *window, grad_input)
+    if xp is np and _whole(kernel_size, padding, grad_input.shape, grad_output.shape):
+        planes = grad_input.reshape(grad_output.size, height * width)
+        average_planes_backward(grad_output.reshape(-1), planes)
+    elif xp is np:
+        avg_pool_rows_backward(grad_output, *window, grad_input)
     else:
         sizes = grad_output.shape[2:]
         arguments = grad_output, *sizes, *window, height, width, grad_input
@@ -297,6 +319,11 @@ def _output_shape(
         pool_output_size(height, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode),
         pool_output_size(width, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode),
     )
+
+
+def _whole(kernel_size: Pair, padding: Pair, shape: tuple, output_shape: tuple) -> bool:
+    """Tell whether each plane is one window."""
+    return (kernel_size, padding, output_shape[2:]) == (shape[2:], (0, 0), (1, 1))
 
 
 @parallel_jit
@@ -330,42 +357,21 @@ def max_pool2d_forward_cpu(
 
 
 @parallel_jit
-def max_pool2d_forward_v2_cpu(input, taps, output, argmax):
-    """Pool len(taps) x len(taps) windows: a tuple's length is part of its type, so a constant."""
-    batch, channels, _, width = input.shape
-    out_h, out_w = output.shape[2:]
-    for plane in prange(batch * channels):
-        n = plane // channels
-        c = plane % channels
-        for out_y in range(out_h):
-            for out_x in range(out_w):
-                y = 2 * out_y
-                x = 2 * out_x
-                best = input[n, c, y, x]
-                index = y * width + x
-                for ky in range(len(taps)):
-                    for kx in range(len(taps)):
-                        value = input[n, c, y + ky, x + kx]
-                        if value > best or (np.isnan(value) and not np.isnan(best)):
-                            best = value
-                            index = (y + ky) * width + x + kx
-                output[n, c, out_y, out_x] = best
-                argmax[n, c, out_y, out_x] = index
-
-
-@parallel_jit
 def max_pool2d_backward_cpu(grad_output, argmax, grad_input):
     """Scatter within a plane; `grad_input` is (N, C, height * width)."""
-    batch, channels, out_h, out_w = grad_output.shape
+    batch, channels, pixels = grad_input.shape
+    windows = grad_output.shape[2] * grad_output.shape[3]
+    grads = grad_output.reshape(-1)
+    places = argmax.reshape(-1)
+    result = grad_input.reshape(-1)
     for plane in prange(batch * channels):
-        n = plane // channels
-        c = plane % channels
-        grad_input[n, c] = 0
-        for out_y in range(out_h):
-            for out_x in range(out_w):
-                index = argmax[n, c, out_y, out_x]
-                if index >= 0:
-                    grad_input[n, c, index] += grad_output[n, c, out_y, out_x]
+        start = plane * pixels
+        for i in range(start, start + pixels):
+            store(result, i, 0)
+        for window in range(plane * windows, (plane + 1) * windows):
+            index = load(places, window)
+            if index >= 0:
+                store(result, start + index, load(result, start + index) + load(grads, window))
 
 
 @parallel_jit

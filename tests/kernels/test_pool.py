@@ -57,16 +57,45 @@ def test_max_forward_equals_its_reference(
     assert_array_equal(input, before)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_rung_v2_equals_the_plain_rung(size):
-    input = np.random.default_rng(1).integers(0, 5, (2, 3, 11, 15)).astype(np.float32)
-    input[0, 0, 3:6, 2] = np.nan
-    window = (size, size), (2, 2), (0, 0), (1, 1), False
+@pytest.mark.parametrize("size, stride, padding", [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+@pytest.mark.parametrize("width", [3, 16, 31, 34, 67])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_rung_rows_equals_the_plain_rung(size, stride, padding, width, ceil_mode):
+    """With infinities, NaN and equal numbers in all places of a window and of a register."""
+    rng = np.random.default_rng(1)
+    input = rng.integers(0, 5, (2, 3, 11, width)).astype(np.float32)
+    input[rng.random(input.shape) < 0.3] = -np.inf
+    input[0][rng.random(input[0].shape) < 0.1] = np.nan
+    input[1, 0][rng.random(input[1, 0].shape) < 0.1] = np.inf
+    input[1, 1] = -np.inf
+    window = (size, size), (stride, stride), (padding, padding), (1, 1), ceil_mode
     output, argmax = pool.max_pool2d_forward(input, *window)
     plain, plain_argmax = np.empty_like(output), np.empty_like(argmax)
-    pool.max_pool2d_forward_cpu(input, size, size, 2, 2, 0, 0, 1, 1, plain, plain_argmax)
+    pool.max_pool2d_forward_cpu(
+        input, size, size, stride, stride, padding, padding, 1, 1, plain, plain_argmax
+    )
     assert_array_equal(output, plain)
     assert_array_equal(argmax, plain_argmax)
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, padding", [((2, 2), 2, 0), ((5, 3), 3, 1), ((9, 20), 1, 0)]
+)
+def test_means_by_rows_equal_the_plain_rung_and_keep_nan_in_its_windows(kernel, stride, padding):
+    rng = np.random.default_rng(2)
+    input = rng.standard_normal((2, 3, 9, 20)).astype(np.float32)
+    input[0, 1, 4, 7], input[1, 2, 8, 19] = np.nan, -np.inf
+    window: Any = kernel, (stride, stride), (padding, padding), False, False
+    output = pool.avg_pool2d_forward(input, *window)
+    plain = np.empty_like(output)
+    numbers = *kernel, stride, stride, padding, padding, False
+    pool.avg_pool2d_forward_cpu(input, *numbers, plain)
+    assert_allclose(output, plain, rtol=1e-5, atol=1e-6)
+    grad_output = output.copy()
+    grad_input = pool.avg_pool2d_backward(grad_output, 9, 20, *window)
+    plain_grad = np.empty_like(grad_input)
+    pool.avg_pool2d_backward_cpu(grad_output, *numbers, plain_grad)
+    assert_allclose(grad_input, plain_grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("padding", [0, 1])

@@ -12,13 +12,13 @@ from minicnn.kernels._vector import (
     equal,
     exceeds,
     full_vector,
+    greater,
     join_pairs,
     lane_numbers,
     lanes_of,
     load_masked,
     load_vector,
     maximum,
-    positive,
     prefetch,
     select,
     split_pairs,
@@ -27,6 +27,7 @@ from minicnn.kernels._vector import (
     store_vector,
     sum_lanes,
     transpose_block,
+    unordered,
     zero_vector,
 )
 
@@ -74,11 +75,12 @@ def test_maximum_takes_the_second_where_a_lane_is_nan(dtype):
 
 
 @jit
-def ask(a, b, larger, same, above):
+def ask(a, b, larger, same, above, unknown):
     x, y, ten = load_vector(a, 0), load_vector(b, 0), full_vector(a, 10)
     store_vector(larger, 0, select(exceeds(x, y), ten, zero_vector(a)))
     store_vector(same, 0, select(equal(x, y), ten, zero_vector(a)))
-    store_vector(above, 0, select(positive(x), ten, zero_vector(a)))
+    store_vector(above, 0, select(greater(x, y), ten, zero_vector(a)))
+    store_vector(unknown, 0, select(unordered(x, y), ten, zero_vector(a)))
 
 
 @both_dtypes
@@ -87,12 +89,14 @@ def test_questions_know_nan_and_zeros(dtype):
     pairs = [(np.nan, np.inf), (np.inf, np.nan), (np.nan, np.nan), (0, -0.0), (2, 1), (-1, 1)]
     a, b = (np.array([pairs[i % 6][k] for i in range(lanes)], dtype) for k in (0, 1))
     for first, second in ((a, b), (b, a)):
-        larger, same, above = (np.empty(lanes, dtype) for _ in range(3))
-        ask(first, second, larger, same, above)
+        larger, same, above, unknown = (np.empty(lanes, dtype) for _ in range(4))
+        ask(first, second, larger, same, above, unknown)
         nan = np.isnan(first) & ~np.isnan(second)
         np.testing.assert_array_equal(larger, np.where(nan | (first > second), 10, 0))
         np.testing.assert_array_equal(same, np.where(first == second, 10, 0))
-        np.testing.assert_array_equal(above, np.where(first > 0, 10, 0))
+        np.testing.assert_array_equal(above, np.where(first > second, 10, 0))
+        either = np.isnan(first) | np.isnan(second)
+        np.testing.assert_array_equal(unknown, np.where(either, 10, 0))
 
 
 @jit
@@ -116,7 +120,7 @@ def test_roots_quotients_and_the_sum_of_all_lanes(rng, dtype):
 @jit
 def number_lanes(a, wide, narrow, mask):
     places = lane_numbers(a) * 3 + 5
-    store_vector(wide, 0, places - lane_numbers(a))
+    store_vector(wide, 0, maximum(places - lane_numbers(a), places * 0 + 8))
     store_masked(narrow, 0, mask, places)
 
 
@@ -126,7 +130,7 @@ def test_integers_are_as_wide_as_the_numbers_and_cut_when_stored(dtype):
     wide = np.zeros(lanes, f"i{np.dtype(dtype).itemsize}")
     narrow = np.zeros(lanes, np.int32)
     number_lanes(np.zeros(1, dtype), wide, narrow, 0b1011)
-    np.testing.assert_array_equal(wide, 2 * np.arange(lanes) + 5)
+    np.testing.assert_array_equal(wide, np.maximum(2 * np.arange(lanes) + 5, 8))
     mask = 0b1011 >> np.arange(lanes) & 1
     np.testing.assert_array_equal(narrow, (3 * np.arange(lanes) + 5) * mask)
 

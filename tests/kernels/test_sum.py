@@ -1,0 +1,38 @@
+"""Sums of runs against Python's exact ones."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minicnn.kernels._jit import jit
+from minicnn.kernels._sum import sum_run
+
+
+@jit
+def sum_of(array, start, count, out):
+    out[0] = sum_run(array, start, count)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [0, 1, 7, 16, 63, 64, 65, 1000])
+def test_runs_of_every_length(count, dtype):
+    """What is around the run is NaN: none of it may be read into the sum."""
+    array = np.full(count + 9, np.nan, dtype)
+    array[4 : 4 + count] = np.random.default_rng(0).standard_normal(count)
+    out = np.empty(1, dtype)
+    sum_of(array, 4, count, out)
+    run = array[4 : 4 + count].astype(np.float64)
+    close = 4 * np.finfo(dtype).eps * np.abs(run).sum()
+    np.testing.assert_allclose(out[0], math.fsum(run), rtol=0, atol=close)
+
+
+def test_nan_and_infinities_stay():
+    array = np.ones(70, np.float32)
+    out = np.empty(1, np.float32)
+    for place in range(70):
+        for value in (np.nan, np.inf, -np.inf):
+            array[place] = value
+            sum_of(array, 0, 70, out)
+            np.testing.assert_array_equal(out[0], value)
+        array[place] = 1
