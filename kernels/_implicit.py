@@ -41,7 +41,7 @@ from minicnn.kernels._vector import (
     transpose_block,
     zero_vector,
 )
-from minicnn.kernels._windows import pack_panel, pack_places, place_windows
+from minicnn.kernels._windows import empty_aligned, pack_panel, pack_places, place_windows
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -196,13 +196,21 @@ def implicit_backward_weight(
     if places == 0:
         grad_weight[:] = 0
         return
+    lanes = lanes_of(input.dtype)
     splits = max(1, min(TASKS, places // PLACES, SUMS // (rows * depth)))
-    parts = max(1, min(-(-TASKS // splits), depth // (VECTORS * lanes_of(input.dtype))))
+    parts = max(1, min(-(-TASKS // splits), depth // (VECTORS * lanes)), -(-depth // DEPTH))
+    # Products and transposed elements for a place, either way; a transposed one costs about 20.
+    as_rows = _round(rows, ROWS) * _round(depth, lanes) + 20 * depth
+    as_columns = _round(depth, ROWS) * _round(rows, lanes) + 20 * rows * parts
     for group, of_source in enumerate(offsets.reshape(groups, -1)):
         sum_windows(
             source, grid, of_source, grad_output.reshape(-1), out_channels, group * rows, rows,
-            splits, max(parts, -(-depth // DEPTH)), grad_weight.reshape(-1),
+            as_columns < as_rows, splits, parts, grad_weight.reshape(-1),
         )  # fmt: skip
+
+
+def _round(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
 
 
 def pack_weights(weight: Array, start: int, row: int, offsets: Array, rows: int) -> Array:
@@ -298,10 +306,10 @@ def convolve(source, grid, offsets, packed, bias, rows, output, first_row, targe
         first = task * pitch
         count = min(pitch, places - first)
         here = (count + width - 1) // width
-        windows = np.empty(here * width * block, source.dtype)
+        windows = empty_aligned(here * width * block, source)
         # Sums that do not go straight to the output: of all rows, where there are several blocks.
         single = block >= depth
-        sums = np.empty((1 if single else row_panels) * ROWS * pitch, source.dtype)
+        sums = empty_aligned((1 if single else row_panels) * ROWS * pitch, source)
         starts, masks = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
         for k_first in range(0, depth, block):
             k_last = min(depth, k_first + block)
@@ -380,66 +388,108 @@ def write_places(sums, at, pitch, place, count, grid, rows, output, first_row, t
 
 @parallel_jit
 def sum_windows(
-    source, grid, offsets, grad_output, channels, first_row, rows, splits, parts, grad_weight
+    source, grid, offsets, grad_output, channels, first_row, rows, swapped, splits, parts,
+    grad_weight,
 ):  # fmt: skip
     """Write rows [first_row, first_row + rows) of a weight's gradient.
 
-    The places are cut into `splits`, the windows' rows into `parts`; a task owns one of each.
+    A task owns one of `splits` parts of the places and one of `parts` of k. The tile's rows are
+    those of grad_output and its columns are the windows', or, if `swapped`, the other way round.
     """
     lanes = REGISTER_BITS // (8 * source.itemsize)
     depth = offsets.size
     area = grid.height * grid.width
     places = grid.batch * area
-    row_panels = (rows + ROWS - 1) // ROWS
-    registers = (depth + lanes - 1) // lanes
-    widest = (registers + parts - 1) // parts
-    sums = np.empty(splits * parts * row_panels * ROWS * widest * lanes, source.dtype)
+    unit = ROWS if swapped else lanes
+    units = (depth + unit - 1) // unit
+    longest = (units + parts - 1) // parts * unit  # of k, in a task
+    tile_rows = longest if swapped else (rows + ROWS - 1) // ROWS * ROWS
+    pitch = (rows + lanes - 1) // lanes * lanes if swapped else longest
+    size = tile_rows * pitch
+    sums = empty_aligned(splits * parts * size, source)
     for task in prange(splits * parts):
         split, part = task // parts, task % parts
-        first, last = part * registers // parts, (part + 1) * registers // parts
-        at = task * row_panels * ROWS * widest * lanes
-        windows = np.empty(PLACES * widest * lanes, source.dtype)
-        rows_here = np.zeros(row_panels * ROWS * PITCH, source.dtype)
-        block = np.zeros(lanes * lanes, source.dtype)
+        k_first, k_last = part * units // parts * unit, (part + 1) * units // parts * unit
+        k_last = min(depth, k_last)
+        here = k_last - k_first if swapped else rows
+        registers = ((rows if swapped else k_last - k_first) + lanes - 1) // lanes
+        panels = (registers + VECTORS - 1) // VECTORS
+        columns = empty_aligned(PLACES * pitch, source)
+        by_row = empty_aligned(tile_rows * PITCH, source)
+        by_row[:] = 0
+        block = empty_aligned(lanes * PITCH, source)
+        block[:] = 0
         starts, masks = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
         begin, end = split * places // splits, (split + 1) * places // splits
-        for place in range(begin, end, PLACES):
-            count = min(PLACES, end - place)
-            copy_places(grad_output, channels, first_row, rows, area, place, count, rows_here)
-            panels = (last - first + VECTORS - 1) // VECTORS
+        stretch = (end - begin + PLACES - 1) // PLACES
+        stretch = (end - begin + stretch - 1) // stretch  # as even as can be
+        for place in range(begin, end, stretch):
+            count = min(stretch, end - place)
+            if swapped:
+                copy_windows(
+                    source, offsets, k_first, k_last, grid, place, count, lanes, starts, masks,
+                    by_row,
+                )  # fmt: skip
+            else:
+                copy_outputs(grad_output, channels, first_row, rows, area, place, count, by_row)
             for panel in range(panels):
                 # As even as can be: 2 and 2 registers rather than 3 and 1.
-                left = first + panel * (last - first) // panels
-                right = first + (panel + 1) * (last - first) // panels
-                to = (left - first) * lanes * PLACES
+                left, right = panel * registers // panels, (panel + 1) * registers // panels
+                to = left * lanes * PLACES
                 for register in range(left, right):
-                    pack_transposed(
-                        source, offsets, register * lanes, grid, place, count, lanes, starts,
-                        masks, block, windows, to + (register - left) * lanes,
-                        (right - left) * lanes,
-                    )  # fmt: skip
-                for row_panel in range(row_panels):
-                    c = at + row_panel * ROWS * widest * lanes + (left - first) * lanes
+                    first = register * lanes
+                    if swapped:
+                        some = min(lanes, rows - first)
+                        copy_outputs(
+                            grad_output, channels, first_row + first, some, area, place, count,
+                            block,
+                        )  # fmt: skip
+                    else:
+                        first += k_first
+                        copy_windows(
+                            source, offsets, first, min(k_last, first + lanes), grid, place, count,
+                            lanes, starts, masks, block,
+                        )  # fmt: skip
+                    step = (right - left) * lanes
+                    for i in range(0, count, lanes):
+                        at = to + (register - left) * lanes + i * step
+                        transpose_block(block, i, PITCH, columns, at, step)
+                for row in range(0, here, ROWS):
+                    at = task * size + row * pitch + left * lanes
                     tile(
-                        right - left, count, rows_here, row_panel * ROWS * PITCH, PITCH, 1,
-                        windows, to, sums, c, widest * lanes, place > begin, None, 0,
+                        right - left, count, by_row, row * PITCH, PITCH, 1, columns, to, sums, at,
+                        pitch, place > begin, None, 0,
                     )  # fmt: skip
-    for row in prange(rows):
-        to = (first_row + row) * depth
-        for part in range(parts):
-            first = part * registers // parts * lanes
-            last = min(depth, (part + 1) * registers // parts * lanes)
-            for k in range(first, last):
-                start = (part * row_panels * ROWS + row) * widest * lanes + k - first
-                total = load(sums, start)
+    # Blocks of lanes x lanes; what the splits made is always added in the same order.
+    k_blocks = (longest + lanes - 1) // lanes
+    for task in prange(parts * k_blocks):
+        part = task // k_blocks
+        k_start = part * units // parts * unit
+        k_end = min(depth, (part + 1) * units // parts * unit)
+        k_first = k_start + task % k_blocks * lanes
+        block = np.empty(lanes * lanes, source.dtype)
+        for row in range(0, rows, lanes):
+            across, down = (row, k_first - k_start) if swapped else (k_first - k_start, row)
+            for i in range(min(lanes, tile_rows - down)):
+                at = part * size + (down + i) * pitch + across
+                total = load_vector(sums, at)
                 for _ in range(1, splits):
-                    start += parts * row_panels * ROWS * widest * lanes
-                    total += load(sums, start)
-                store(grad_weight, to + k, total)
+                    at += parts * size
+                    total = total + load_vector(sums, at)
+                store_vector(block, i * lanes, total)
+            to = (first_row + row) * depth + k_first
+            if swapped and row + lanes <= rows and k_first + lanes <= k_end:
+                transpose_block(block, 0, lanes, grad_weight, to, depth)
+                continue
+            along_k, along_row = (lanes, 1) if swapped else (1, lanes)
+            for r in range(min(lanes, rows - row)):
+                for k in range(min(lanes, k_end - k_first)):
+                    value = load(block, k * along_k + r * along_row)
+                    store(grad_weight, to + r * depth + k, value)
 
 
 @jit
-def copy_places(grad_output, channels, first_row, rows, area, place, count, target):
+def copy_outputs(grad_output, channels, first_row, rows, area, place, count, target):
     """Copy `count` places of each row side by side: they may be those of several images."""
     lanes = REGISTER_BITS // (8 * target.itemsize)
     zero = zero_vector(target)
@@ -448,23 +498,23 @@ def copy_places(grad_output, channels, first_row, rows, area, place, count, targ
         n = (place + done) // area
         rest = place + done - n * area
         length = min(count - done, area - rest)
+        whole = length // lanes * lanes
+        mask = (1 << (length - whole)) - 1
         for row in range(rows):
             start = (n * channels + first_row + row) * area + rest
-            for i in range(0, length, lanes):
-                mask = (1 << min(lanes, length - i)) - 1
-                value = load_masked(grad_output, start + i, mask, zero)
-                store_masked(target, row * PITCH + done + i, mask, value)
+            to = row * PITCH + done
+            for i in range(0, whole, lanes):
+                store_vector(target, to + i, load_vector(grad_output, start + i))
+            if mask:
+                value = load_masked(grad_output, start + whole, mask, zero)
+                store_masked(target, to + whole, mask, value)
         done += length
 
 
 @jit
-def pack_transposed(
-    source, offsets, k, grid, place, count, lanes, starts, masks, block, target, to, step
-):  # fmt: skip
-    """Write the windows' rows k, k + 1, ... of `count` places as a register for each place."""
-    last = min(offsets.size, k + lanes)
+def copy_windows(source, offsets, first, last, grid, place, count, lanes, starts, masks, target):
+    """Copy `count` places of the windows' rows [first, last), PITCH apart."""
     for i in range(0, count, lanes):
         pack_places(
-            source, 0, offsets, k, last, grid, place + i, lanes, starts, masks, block, 0, lanes
+            source, 0, offsets, first, last, grid, place + i, lanes, starts, masks, target, i, PITCH
         )  # fmt: skip
-        transpose_block(block, 0, lanes, target, to + i * step, step)

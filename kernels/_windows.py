@@ -40,7 +40,7 @@ from minicnn.kernels._vector import (
 Array = NDArray
 Pair = tuple[int, int]
 
-AHEAD = 12  # rows of the matrix for which memory is asked before they are read
+AHEAD = 4  # how many rows of the matrix ahead the next panel's memory is asked for
 
 
 class Grid(NamedTuple):
@@ -168,6 +168,18 @@ def load_inside(flat, start, x, padding, width, lanes):
 
 
 @jit
+def empty_aligned(size, like):
+    """Return a flat array of `like`'s dtype that begins with a cache line.
+
+    A register is as wide as a line; one that lies across two takes twice the accesses.
+    """
+    line = 64 // like.itemsize
+    room = np.empty(size + line, like.dtype)
+    first = (64 - room.ctypes.data % 64) % 64 // like.itemsize
+    return room[first : first + size]
+
+
+@jit
 def row_length(grid):
     """Return how many places lie in one piece: all of an image's, if its rows have no gap."""
     return grid.height * grid.width if grid.row == grid.width else grid.width
@@ -212,7 +224,7 @@ def pack_panel(
         start = origin + place // area * grid.image + rest // length * grid.row + rest % length
         for k in range(first, last):
             at = start + load(offsets, k)
-            ahead = start + load(offsets, min(k + AHEAD, last - 1))
+            ahead = start + step + load(offsets, min(k + AHEAD, last - 1))
             for v in range(VECTORS):
                 prefetch(source, ahead + v * lanes)
                 store_vector(target, to + v * lanes, load_vector(source, at + v * lanes))
