@@ -1,10 +1,13 @@
-"""Which array module an array belongs to: the one question a host function asks before it runs."""
+"""What every host function does before it runs a kernel: find the array module, make arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from minicnn.kernels._memory import arena
 
 
 def array_module(op: str, array: object) -> Any:
@@ -26,6 +29,11 @@ def array_module(op: str, array: object) -> Any:
         return cudasim
     kind = f"{package}.{type(array).__qualname__}"
     raise TypeError(f"{op}: expected a NumPy array or one on a CUDA device, got {kind}")
+
+
+def empty(xp: Any, shape: int | Sequence[int], dtype: Any) -> Any:
+    """Return a new array of `xp` with values left as they are; on the CPU, in recycled memory."""
+    return arena.empty(shape, dtype) if xp is np else xp.empty(shape, dtype)
 
 
 def contiguous(array: Any) -> Any:

@@ -19,12 +19,9 @@ import numba  # noqa: E402  the setting above is read when Numba loads OpenMP
 from numba import get_num_threads, njit, prange, set_num_threads  # noqa: E402
 
 from minicnn.kernels._cache import keep_code  # noqa: E402
-from minicnn.kernels._memory import keep_freed_memory  # noqa: E402
 
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-
-keep_freed_memory()
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -34,7 +34,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._exp import exp, expm1
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
@@ -110,7 +110,7 @@ def tanh_backward_reference(grad_output: Array, output: Array) -> Array:
 def relu_forward(input: Array) -> Array:
     """Return max(input, 0)."""
     xp = array_module("relu_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arrays = _flat(input), output.reshape(-1)
     if xp is np:
         relu_forward_cpu(*arrays)
@@ -122,7 +122,7 @@ def relu_forward(input: Array) -> Array:
 def relu_backward(grad_output: Array, output: Array) -> Array:
     """Return relu's gradient, from its output."""
     xp = array_module("relu_backward", grad_output)
-    grad_input = xp.empty(output.shape, grad_output.dtype)
+    grad_input = empty(xp, output.shape, grad_output.dtype)
     arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
     if xp is np:
         relu_backward_cpu(*arrays)
@@ -134,7 +134,7 @@ def relu_backward(grad_output: Array, output: Array) -> Array:
 def leaky_relu_forward(input: Array, negative_slope: float) -> Array:
     """Return the input, its negative part multiplied by `negative_slope`."""
     xp = array_module("leaky_relu_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arguments = _flat(input), input.dtype.type(negative_slope), output.reshape(-1)
     if xp is np:
         leaky_relu_forward_cpu(*arguments)
@@ -147,7 +147,7 @@ def leaky_relu_backward(grad_output: Array, input: Array, negative_slope: float)
     """Return leaky relu's gradient, from its input: a negative slope may turn the sign."""
     xp = array_module("leaky_relu_backward", grad_output)
     slope = grad_output.dtype.type(negative_slope)
-    grad_input = xp.empty(input.shape, grad_output.dtype)
+    grad_input = empty(xp, input.shape, grad_output.dtype)
     arguments = _flat(grad_output), _flat(input), slope, grad_input.reshape(-1)
     if xp is np:
         leaky_relu_backward_cpu(*arguments)
@@ -159,7 +159,7 @@ def leaky_relu_backward(grad_output: Array, input: Array, negative_slope: float)
 def sigmoid_forward(input: Array) -> Array:
     """Return 1 / (1 + e^-input)."""
     xp = array_module("sigmoid_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arrays = _flat(input), output.reshape(-1)
     if xp is np:
         sigmoid_forward_cpu(*arrays)
@@ -171,7 +171,7 @@ def sigmoid_forward(input: Array) -> Array:
 def sigmoid_backward(grad_output: Array, output: Array) -> Array:
     """Return the sigmoid's gradient, from its output."""
     xp = array_module("sigmoid_backward", grad_output)
-    grad_input = xp.empty(output.shape, grad_output.dtype)
+    grad_input = empty(xp, output.shape, grad_output.dtype)
     arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
     if xp is np:
         sigmoid_backward_cpu(*arrays)
@@ -183,7 +183,7 @@ def sigmoid_backward(grad_output: Array, output: Array) -> Array:
 def tanh_forward(input: Array) -> Array:
     """Return the hyperbolic tangent."""
     xp = array_module("tanh_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arrays = _flat(input), output.reshape(-1)
     if xp is np:
         tanh_forward_cpu(*arrays)
@@ -195,7 +195,7 @@ def tanh_forward(input: Array) -> Array:
 def tanh_backward(grad_output: Array, output: Array) -> Array:
     """Return the gradient of tanh, from its output."""
     xp = array_module("tanh_backward", grad_output)
-    grad_input = xp.empty(output.shape, grad_output.dtype)
+    grad_input = empty(xp, output.shape, grad_output.dtype)
     arrays = _flat(grad_output), _flat(output), grad_input.reshape(-1)
     if xp is np:
         tanh_backward_cpu(*arrays)

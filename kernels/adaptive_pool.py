@@ -28,7 +28,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 from minicnn.kernels._pool import average_planes, average_planes_backward
@@ -82,7 +82,7 @@ def adaptive_avg_pool2d_forward(input: Array, output_size: Pair) -> Array:
     """Return the mean of every bin, (N, C, *output_size)."""
     xp = array_module("adaptive_avg_pool2d_forward", input)
     input = contiguous(input)
-    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
+    output = empty(xp, (*input.shape[:2], *output_size), input.dtype)
     if xp is np and output_size == (1, 1):
         average_planes(input.reshape(output.size, math.prod(input.shape[2:])), output.reshape(-1))
     elif xp is np:
@@ -103,7 +103,7 @@ def adaptive_avg_pool2d_backward(grad_output: Array, height: int, width: int) ->
     """Return the gradient (N, C, height, width) of adaptive average pooling."""
     xp = array_module("adaptive_avg_pool2d_backward", grad_output)
     grad_output = contiguous(grad_output)
-    grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
+    grad_input = empty(xp, (*grad_output.shape[:2], height, width), grad_output.dtype)
     if xp is np and grad_output.shape[2:] == (1, 1):
         planes = grad_input.reshape(grad_output.size, height * width)
         average_planes_backward(grad_output.reshape(-1), planes)
@@ -119,8 +119,8 @@ def adaptive_max_pool2d_forward(input: Array, output_size: Pair) -> tuple[Array,
     """Return the maximum of every bin and its argmax (int32), both (N, C, *output_size)."""
     xp = array_module("adaptive_max_pool2d_forward", input)
     input = contiguous(input)
-    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
-    argmax = xp.empty(output.shape, np.int32)
+    output = empty(xp, (*input.shape[:2], *output_size), input.dtype)
+    argmax = empty(xp, output.shape, np.int32)
     if xp is np:
         adaptive_max_pool2d_forward_cpu(input, output, argmax)
     else:

@@ -25,7 +25,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -59,7 +59,7 @@ def concatenate(*arrays: Array, dim: int, algorithm: str = "memcpy") -> Array:
         return np.concatenate(arrays, dim)
     lead, length = arrays[0].shape[:dim], sum(a.shape[dim] for a in arrays)
     shape = (*lead, length, *arrays[0].shape[dim + 1 :])
-    output = xp.empty(shape, arrays[0].dtype)
+    output = empty(xp, shape, arrays[0].dtype)
     outer, inner = math.prod(lead), math.prod(shape[dim + 1 :])
     offset = 0
     for array in arrays:

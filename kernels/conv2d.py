@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._implicit import (
     implicit_backward_data,
     implicit_backward_weight,
@@ -163,7 +163,7 @@ def conv2d_forward(
     out_channels, _, kernel_h, kernel_w = weight.shape
     out_h = output_size(height, kernel_h, stride[0], padding[0], dilation[0])
     out_w = output_size(width, kernel_w, stride[1], padding[1], dilation[1])
-    output = xp.empty((batch, out_channels, out_h, out_w), input.dtype)
+    output = empty(xp, (batch, out_channels, out_h, out_w), input.dtype)
     bias = xp.zeros(out_channels, input.dtype) if bias is None else contiguous(bias)
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
@@ -210,7 +210,7 @@ def conv2d_backward_data(
     batch, out_channels, out_h, out_w = grad_output.shape
     _, group_channels, kernel_h, kernel_w = weight.shape
     channels = group_channels * groups
-    grad_input = xp.empty((batch, channels, height, width), grad_output.dtype)
+    grad_input = empty(xp, (batch, channels, height, width), grad_output.dtype)
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
         _data_by_columns(xp, grad_output, weight, stride, padding, dilation, groups, grad_input)
@@ -279,7 +279,7 @@ def conv2d_backward_weight(
     filters = grad_weight.reshape(out_channels, -1)
     thread_rows, tiles = tiles_for(out_channels // groups, filters.shape[1], input.dtype)
     splits = splits_for(groups * tiles, batch * out_h * out_w)
-    parts = filters if splits == 1 else xp.empty((splits, *filters.shape), filters.dtype)
+    parts = filters if splits == 1 else empty(xp, (splits, *filters.shape), filters.dtype)
     launch(
         "conv2d", "conv2d_backward_weight_tiled_cuda", groups * tiles * splits, *arrays, *sizes,
         splits, parts, per_block=1, template=(thread_rows, pack_width(parts, parts.shape[-1])),
@@ -320,7 +320,7 @@ def _forward_by_columns(
     matrices = weight.reshape(groups, out_channels // groups, -1)
     for images, columns in _slices(xp, input, weight.shape[2:], output):
         im2col(input[images], weight.shape[2:], stride, padding, dilation, columns)
-        rows = xp.empty((out_channels, columns[0, 0, 0].size), input.dtype)
+        rows = empty(xp, (out_channels, columns[0, 0, 0].size), input.dtype)
         for group, matrix in enumerate(matrices):
             gemm(matrix, _group(columns, group, groups), _group(rows, group, groups))
         _batch_first(xp, rows, bias, output[images])
@@ -372,7 +372,7 @@ def _slices(
     windows = output.shape[2:]
     image_size = channels * kernel_size[0] * kernel_size[1] * windows[0] * windows[1]
     step = min(batch, max(1, COLUMN_BYTES // max(1, image_size * input.itemsize)))
-    buffer = xp.empty(image_size * step, input.dtype)
+    buffer = empty(xp, image_size * step, input.dtype)
     for start in range(0, batch, max(step, 1)):
         count = min(step, batch - start)
         shape = (channels, *kernel_size, count, *windows)
@@ -400,7 +400,7 @@ def _batch_first(xp: Any, rows: Array, bias: Array, output: Array) -> None:
 def _channels_first(xp: Any, grad_output: Array) -> Array:
     """Return (n, C_out, out_h, out_w) as a matrix (C_out, n * out_h * out_w)."""
     batch, out_channels, out_h, out_w = grad_output.shape
-    rows = xp.empty((out_channels, batch * out_h * out_w), grad_output.dtype)
+    rows = empty(xp, (out_channels, batch * out_h * out_w), grad_output.dtype)
     if xp is np:
         channels_first_cpu(grad_output, rows)
     else:

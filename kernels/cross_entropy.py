@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -97,7 +97,7 @@ def cross_entropy_forward(
     _, classes, pixels = log_probs.shape
     if weight is None:
         weight = xp.ones(classes, log_probs.dtype)
-    loss = xp.empty(target.shape, log_probs.dtype)
+    loss = empty(xp, target.shape, log_probs.dtype)
     inputs = contiguous(log_probs), contiguous(target), contiguous(weight)
     options = ignore_index, float(label_smoothing)
     if xp is np:
@@ -121,7 +121,7 @@ def cross_entropy_backward(
     batch, pixels = target.shape
     if weight is None:
         weight = xp.ones(num_classes, grad_output.dtype)
-    grad_log_probs = xp.empty((batch, num_classes, pixels), grad_output.dtype)
+    grad_log_probs = empty(xp, (batch, num_classes, pixels), grad_output.dtype)
     inputs = contiguous(grad_output), contiguous(target), contiguous(weight)
     options = ignore_index, float(label_smoothing)
     if xp is np:
@@ -139,7 +139,7 @@ def cross_entropy_weights(
     xp = array_module("cross_entropy_weights", target)
     if weight is None:
         return (target != ignore_index).astype(dtype)
-    weights = xp.empty(target.shape, dtype)
+    weights = empty(xp, target.shape, dtype)
     arguments = contiguous(target), contiguous(weight), ignore_index, weights
     if xp is np:
         cross_entropy_weights_cpu(*arguments)

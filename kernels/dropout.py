@@ -30,7 +30,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -61,7 +61,7 @@ def dropout_forward(input: Array, seed: int, p: float) -> Array:
     # uniform >= p, multiplied by 2^53: both sides are integers, and nothing is rounded.
     threshold = np.uint64(math.ceil(p * 2**53))
     scale = input.dtype.type(1 / (1 - p) if p < 1 else 0)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     flat = contiguous(input).reshape(-1)
     arguments = flat, np.uint64(seed), threshold, scale, output.reshape(-1)
     if xp is np:

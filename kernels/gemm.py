@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import constants, launch
 from minicnn.kernels._panels import (
@@ -76,7 +76,7 @@ def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str = "tile
     "plain_shared".
     """
     xp = array_module("gemm", a)
-    c = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+    c = empty(xp, (a.shape[0], b.shape[1]), a.dtype) if out is None else out
     rungs = ("plain", "tiled") if xp is np else ("plain", "plain_shared", "tiled")
     if algorithm not in rungs:
         expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
@@ -102,7 +102,7 @@ def matmul(a: Array, b: Array) -> Array:
     if a.ndim == b.ndim == 2:
         return gemm(a, b)
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    c = xp.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
+    c = empty(xp, (*stack, a.shape[-2], b.shape[-1]), a.dtype)
     left = xp.broadcast_to(a, (*stack, *a.shape[-2:]))
     right = xp.broadcast_to(b, (*stack, *b.shape[-2:]))
     for index in np.ndindex(*stack):
@@ -145,7 +145,7 @@ def _run_rung(xp: Any, a: Array, b: Array, c: Array, algorithm: str) -> None:
     b, b_transposed = _storage(b)
     thread_rows, tiles = tiles_for(rows, columns, c.dtype)
     splits = splits_for(tiles, depth)
-    parts = c if splits == 1 else xp.empty((splits, rows, columns), c.dtype)
+    parts = c if splits == 1 else empty(xp, (splits, rows, columns), c.dtype)
     wide = min(pack_width(matrix, matrix.shape[-1]) for matrix in (a, b, parts))
     launch(
         "gemm", "gemm_tiled_cuda", tiles * splits, a, b, rows, columns, depth, parts, splits,

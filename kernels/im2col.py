@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 from minicnn.kernels._vector import load, store
@@ -87,7 +87,7 @@ def im2col(
     out_w = output_size(width, kernel_size[1], stride[1], padding[1], dilation[1])
     input, steps = contiguous(input), (*stride, *padding, *dilation)
     shape = (channels, *kernel_size, batch, out_h, out_w)
-    columns = xp.empty(shape, input.dtype) if out is None else out
+    columns = empty(xp, shape, input.dtype) if out is None else out
     if xp is np:
         im2col_cpu(input, *steps, columns)
     else:
@@ -109,7 +109,7 @@ def col2im(
     xp = array_module("col2im", columns)
     channels, kernel_h, kernel_w, batch, out_h, out_w = columns.shape
     columns, steps = contiguous(columns), (*stride, *padding, *dilation)
-    image = xp.empty((batch, channels, height, width), columns.dtype) if out is None else out
+    image = empty(xp, (batch, channels, height, width), columns.dtype) if out is None else out
     if xp is np:
         col2im_cpu(columns, *steps, image)
     else:

@@ -40,7 +40,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -105,7 +105,7 @@ def lrn_forward(
     `algorithm` is a rung of the GPU's, "plain" or "window".
     """
     xp = array_module("lrn_forward", input)
-    output, scale = (xp.empty(input.shape, input.dtype) for _ in range(2))
+    output, scale = (empty(xp, input.shape, input.dtype) for _ in range(2))
     values = _planes(input)
     settings = size, *(input.dtype.type(number) for number in (alpha, beta, k))
     if xp is np:
@@ -135,7 +135,7 @@ def lrn_backward(
 ) -> Array:
     """Return the gradient of the input, from both results of the forward pass."""
     xp = array_module("lrn_backward", grad_output)
-    grad_input = xp.empty(input.shape, input.dtype)
+    grad_input = empty(xp, input.shape, input.dtype)
     arrays = [_planes(array) for array in (grad_output, input, output, scale)]
     settings = size, input.dtype.type(alpha), input.dtype.type(beta)
     if xp is np:

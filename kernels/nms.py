@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module
+from minicnn.kernels._dispatch import array_module, empty
 from minicnn.kernels._jit import jit
 from minicnn.kernels._launch import launch
 
@@ -95,12 +95,12 @@ def falling(scores: Array) -> Array:
 
 def _keep_on_device(xp: Any, boxes: Array, threshold: float, algorithm: str) -> Array:
     count = boxes.shape[1]
-    keep = xp.empty(count, np.bool_)
+    keep = empty(xp, count, np.bool_)
     if count and algorithm == "plain":
         launch("nms", "nms_cuda", 1, boxes, threshold, count, keep, block=32)
     elif count:
         words = -(-count // WORD)
-        mask = xp.empty((words, count), np.uint64)
+        mask = empty(xp, (words, count), np.uint64)
         launch("nms", "nms_mask_cuda", mask.size, boxes, threshold, count, mask)
         launch(
             "nms", "nms_sweep_cuda", 1, mask, count, words, keep,

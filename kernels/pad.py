@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -157,7 +157,7 @@ def _forward(op: str, kernel: Callable, input: Array, widths: Widths, *value: fl
     xp = array_module(op, input)
     array = contiguous(input)
     for step in _passes(input.shape, widths) if input.ndim else []:
-        source, output = array.reshape(step.inner), xp.empty(step.outer, input.dtype)
+        source, output = array.reshape(step.inner), empty(xp, step.outer, input.dtype)
         if xp is np:
             kernel(source, step.top, step.left, *value, output)
         else:
@@ -175,7 +175,7 @@ def _backward(op: str, kernel: Callable, grad_output: Array, widths: Widths) -> 
     array = contiguous(grad_output)
     shape = _cut(grad_output.shape, widths)
     for step in reversed(_passes(shape, widths) if shape else []):
-        source, grad_input = array.reshape(step.outer), xp.empty(step.inner, grad_output.dtype)
+        source, grad_input = array.reshape(step.outer), empty(xp, step.inner, grad_output.dtype)
         if xp is np:
             kernel(source, step.top, step.left, grad_input)
         else:

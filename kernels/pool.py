@@ -41,7 +41,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 from minicnn.kernels._pool import (
@@ -188,8 +188,8 @@ def max_pool2d_forward(
     xp = array_module("max_pool2d_forward", input)
     input = contiguous(input)
     shape = _output_shape(input.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    output = xp.empty(shape, input.dtype)
-    argmax = xp.empty(shape, np.int32)
+    output = empty(xp, shape, input.dtype)
+    argmax = empty(xp, shape, np.int32)
     window = *kernel_size, *stride, *padding, *dilation
     inside = shape == _output_shape(input.shape, kernel_size, stride, padding, dilation, False)
     v2 = inside and kernel_size in ((2, 2), (3, 3)) and (stride, padding, dilation) == V2_GRID
@@ -219,7 +219,7 @@ def max_pool2d_backward(
     """
     xp = array_module("max_pool2d_backward", grad_output)
     planes, sizes = grad_output.shape[:2], grad_output.shape[2:]
-    grad_input = xp.empty((*planes, height * width), grad_output.dtype)
+    grad_input = empty(xp, (*planes, height * width), grad_output.dtype)
     inputs = contiguous(grad_output), contiguous(argmax)
     if xp is np:
         max_pool2d_backward_cpu(*inputs, grad_input)
@@ -237,7 +237,7 @@ def max_pool2d_gather(input: Array, argmax: Array) -> Array:
     """Read `input` (N, C, height, width) at `argmax` (N, C, out_h, out_w); 0 where argmax is -1."""
     xp = array_module("max_pool2d_gather", input)
     batch, channels, height, width = input.shape
-    output = xp.empty(argmax.shape, input.dtype)
+    output = empty(xp, argmax.shape, input.dtype)
     planes = contiguous(input).reshape(batch, channels, height * width)
     argmax = contiguous(argmax)
     if xp is np:
@@ -260,7 +260,7 @@ def avg_pool2d_forward(
     xp = array_module("avg_pool2d_forward", input)
     input = contiguous(input)
     shape = _output_shape(input.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    output = xp.empty(shape, input.dtype)
+    output = empty(xp, shape, input.dtype)
     window = *kernel_size, *stride, *padding, count_include_pad
     if xp is np and _whole(kernel_size, padding, input.shape, shape):
         planes = input.shape[0] * input.shape[1]
@@ -290,7 +290,7 @@ def avg_pool2d_backward(
     """
     xp = array_module("avg_pool2d_backward", grad_output)
     grad_output = contiguous(grad_output)
-    grad_input = xp.empty((*grad_output.shape[:2], height, width), grad_output.dtype)
+    grad_input = empty(xp, (*grad_output.shape[:2], height, width), grad_output.dtype)
     window = *kernel_size, *stride, *padding, count_include_pad
     if xp is np and _whole(kernel_size, padding, grad_input.shape, grad_output.shape):
         planes = grad_input.reshape(grad_output.size, height * width)

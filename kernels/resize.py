@@ -35,7 +35,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -143,7 +143,7 @@ def resize_nearest_forward(
     """
     xp = array_module("resize_nearest_forward", input)
     height, width = input.shape[2:]
-    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
+    output = empty(xp, (*input.shape[:2], *output_size), input.dtype)
     rule = _nearest_rule((height, width), output_size, scale_factor, exact)
     if xp is np:
         resize_nearest_forward_cpu(contiguous(input), *rule, output)
@@ -161,7 +161,7 @@ def resize_nearest_backward(
     """Return the gradient (N, C, *input_size) of nearest resizing."""
     xp = array_module("resize_nearest_backward", grad_output)
     out_h, out_w = grad_output.shape[2:]
-    grad_input = xp.empty((*grad_output.shape[:2], *input_size), grad_output.dtype)
+    grad_input = empty(xp, (*grad_output.shape[:2], *input_size), grad_output.dtype)
     rule = _nearest_rule(input_size, (out_h, out_w), scale_factor, exact)
     if xp is np:
         resize_nearest_backward_cpu(contiguous(grad_output), *rule, grad_input)
@@ -179,7 +179,7 @@ def resize_bilinear_forward(
     """Return the image interpolated, (N, C, *output_size); arguments as for the nearest pixel."""
     xp = array_module("resize_bilinear_forward", input)
     height, width = input.shape[2:]
-    output = xp.empty((*input.shape[:2], *output_size), input.dtype)
+    output = empty(xp, (*input.shape[:2], *output_size), input.dtype)
     rule = _bilinear_rule(input.dtype, (height, width), output_size, scale_factor, align_corners)
     if xp is np:
         resize_bilinear_forward_cpu(contiguous(input), *rule, output)
@@ -197,7 +197,7 @@ def resize_bilinear_backward(
     """Return the gradient (N, C, *input_size) of bilinear resizing."""
     xp = array_module("resize_bilinear_backward", grad_output)
     out_h, out_w = grad_output.shape[2:]
-    grad_input = xp.empty((*grad_output.shape[:2], *input_size), grad_output.dtype)
+    grad_input = empty(xp, (*grad_output.shape[:2], *input_size), grad_output.dtype)
     rule = _bilinear_rule(
         grad_output.dtype, input_size, (out_h, out_w), scale_factor, align_corners
     )

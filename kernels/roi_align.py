@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -128,7 +128,7 @@ def roi_align_forward(
     """
     xp = array_module("roi_align_forward", input)
     _, channels, height, width = input.shape
-    output = xp.empty((len(rois), channels, *output_size), input.dtype)
+    output = empty(xp, (len(rois), channels, *output_size), input.dtype)
     rule = input.dtype.type(spatial_scale), sampling_ratio, aligned
     if xp is np:
         roi_align_forward_cpu(contiguous(input), contiguous(rois), *rule, output)
@@ -153,7 +153,7 @@ def roi_align_backward(
     xp = array_module("roi_align_backward", grad_output)
     batch, height, width = size
     count, channels, *output_size = grad_output.shape
-    grad_input = xp.empty((batch, channels, height, width), grad_output.dtype)
+    grad_input = empty(xp, (batch, channels, height, width), grad_output.dtype)
     rule = grad_output.dtype.type(spatial_scale), sampling_ratio, aligned
     if xp is np:
         roi_align_backward_cpu(contiguous(grad_output), contiguous(rois), *rule, grad_input)

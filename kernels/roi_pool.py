@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -113,8 +113,8 @@ def roi_pool_forward(
     """
     xp = array_module("roi_pool_forward", input)
     _, channels, height, width = input.shape
-    output = xp.empty((len(rois), channels, *output_size), input.dtype)
-    argmax = xp.empty(output.shape, np.int32)
+    output = empty(xp, (len(rois), channels, *output_size), input.dtype)
+    argmax = empty(xp, output.shape, np.int32)
     input, rois, scale = contiguous(input), contiguous(rois), input.dtype.type(spatial_scale)
     if xp is np:
         roi_pool_forward_cpu(input, rois, scale, output, argmax)
@@ -136,7 +136,7 @@ def roi_pool_backward(
     xp = array_module("roi_pool_backward", grad_output)
     batch, height, width = size
     count, channels, *output_size = grad_output.shape
-    grad_input = xp.empty((batch, channels, height, width), grad_output.dtype)
+    grad_input = empty(xp, (batch, channels, height, width), grad_output.dtype)
     arrays = contiguous(grad_output), contiguous(rois), contiguous(argmax)
     if xp is np:
         roi_pool_backward_cpu(*arrays, grad_input.reshape(batch, channels, height * width))
@@ -153,7 +153,7 @@ def roi_pool_gather(input: Array, rois: Array, argmax: Array) -> Array:
     xp = array_module("roi_pool_gather", input)
     batch, channels, height, width = input.shape
     out_h, out_w = argmax.shape[2:]
-    output = xp.empty(argmax.shape, input.dtype)
+    output = empty(xp, argmax.shape, input.dtype)
     planes = contiguous(input).reshape(batch, channels, height * width)
     rois, argmax = contiguous(rois), contiguous(argmax)
     if xp is np:

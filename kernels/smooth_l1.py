@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -54,7 +54,7 @@ def smooth_l1_backward_reference(
 def smooth_l1_forward(input: Array, target: Array, beta: float) -> Array:
     """Return the loss of every element."""
     xp = array_module("smooth_l1_forward", input)
-    loss = xp.empty(input.shape, input.dtype)
+    loss = empty(xp, input.shape, input.dtype)
     arguments = _flat(input), _flat(target), input.dtype.type(beta), loss.reshape(-1)
     if xp is np:
         smooth_l1_forward_cpu(*arguments)
@@ -66,7 +66,7 @@ def smooth_l1_forward(input: Array, target: Array, beta: float) -> Array:
 def smooth_l1_backward(grad_output: Array, input: Array, target: Array, beta: float) -> Array:
     """Return the gradient of the input; that of the target is its negative."""
     xp = array_module("smooth_l1_backward", grad_output)
-    grad_input = xp.empty(input.shape, input.dtype)
+    grad_input = empty(xp, input.shape, input.dtype)
     arrays = _flat(grad_output), _flat(input), _flat(target)
     arguments = *arrays, input.dtype.type(beta), grad_input.reshape(-1)
     if xp is np:

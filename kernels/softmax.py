@@ -26,7 +26,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import parallel_jit, prange
 from minicnn.kernels._launch import launch
 
@@ -84,7 +84,7 @@ def log_softmax_backward_reference(grad_output: Array, output: Array, dim: int) 
 def softmax_forward(input: Array, dim: int) -> Array:
     """Return numbers in [0, 1] that sum to 1 along `dim`."""
     xp = array_module("softmax_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arrays = _rows(input, dim), _rows(output, dim)
     if xp is np:
         softmax_forward_cpu(*arrays)
@@ -96,7 +96,7 @@ def softmax_forward(input: Array, dim: int) -> Array:
 def softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     """Return softmax's gradient, from its output."""
     xp = array_module("softmax_backward", grad_output)
-    grad_input = xp.empty(output.shape, output.dtype)
+    grad_input = empty(xp, output.shape, output.dtype)
     arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
     if xp is np:
         softmax_backward_cpu(*arrays)
@@ -108,7 +108,7 @@ def softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
 def log_softmax_forward(input: Array, dim: int) -> Array:
     """Return the logarithm of softmax, exact where softmax itself rounds to 0 or 1."""
     xp = array_module("log_softmax_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     arrays = _rows(input, dim), _rows(output, dim)
     if xp is np:
         log_softmax_forward_cpu(*arrays)
@@ -120,7 +120,7 @@ def log_softmax_forward(input: Array, dim: int) -> Array:
 def log_softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     """Return log-softmax's gradient, from its output."""
     xp = array_module("log_softmax_backward", grad_output)
-    grad_input = xp.empty(output.shape, output.dtype)
+    grad_input = empty(xp, output.shape, output.dtype)
     arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
     if xp is np:
         log_softmax_backward_cpu(*arrays)

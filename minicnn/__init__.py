@@ -36,6 +36,7 @@ from minicnn.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from minicnn.kernels._memory import empty_cache, max_memory_allocated, reset_peak_memory_stats
 from minicnn.random import Generator, default_generator, manual_seed
 from minicnn.tensor import Tensor, bool_, float32, float64, int32, int64, uint8
 
@@ -70,10 +71,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AnomalyError", "Function", "Generator", "Tensor", "arange", "bool_", "cat", "concatenate",
-    "cuda", "data", "default_generator", "detect_anomaly", "empty", "enable_grad", "float32",
-    "float64", "from_numpy",
-    "full", "functional", "get_num_threads", "grad", "int32", "int64", "is_grad_enabled",
-    "manual_seed", "models", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randn",
-    "set_grad_enabled", "set_num_threads", "stack", "tensor", "training", "uint8", "where",
-    "zeros", "zeros_like",
+    "cuda", "data", "default_generator", "detect_anomaly", "empty", "empty_cache", "enable_grad",
+    "float32", "float64", "from_numpy", "full", "functional", "get_num_threads", "grad", "int32",
+    "int64", "is_grad_enabled", "manual_seed", "max_memory_allocated", "models", "nn", "no_grad",
+    "ones", "ones_like", "optim", "rand", "randn", "reset_peak_memory_stats", "set_grad_enabled",
+    "set_num_threads", "stack", "tensor", "training", "uint8", "where", "zeros", "zeros_like",
 ]  # fmt: skip

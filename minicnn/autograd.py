@@ -33,6 +33,7 @@ from minicnn.backend import (
     to_host,
 )
 from minicnn.grad_mode import AnomalyError, mode, module_path, set_grad_enabled
+from minicnn.kernels._memory import is_view
 
 if TYPE_CHECKING:
     from minicnn.tensor import Tensor
@@ -376,7 +377,7 @@ def _accumulate(leaf: Tensor, grad: Tensor, owned: dict[int, Tensor], create_gra
     """Add to `leaf.grad`, which never shares memory with another gradient or with the caller's."""
     if leaf.grad is not None:
         leaf.grad = leaf.grad + grad
-    elif id(grad.data) in owned or grad.data.base is not None:
+    elif id(grad.data) in owned or is_view(grad.data):
         leaf.grad = grad.clone()
     else:
         leaf.grad = grad if create_graph else grad.detach()
