@@ -28,6 +28,10 @@ as long on 64 images of 32 x 28 x 28.
 Bytes moved: statistics two reads, forward one read and one write, sums two reads, backward two
 reads and one write. Two to five flops an element: bound by memory.
 
+On the CPU `batch_norm_train` and `batch_norm_gradients` do all of a channel while it is in cache,
+with vectors (`_batchnorm.py`): forward one read and one write, backward two reads and one write,
+as far as main memory sees. The plain rungs, an operation at a time, are below.
+
 Rungs of the sums on the GPU, slow to fast; forward and backward are elementwise:
     plain   a thread walks a channel alone
     block   a block walks it together, neighbouring threads on neighbouring pixels; sums meet in
@@ -47,7 +51,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._batchnorm import (
+    gradients_of_channels,
+    normalise_channels,
+    normalise_planes,
+)
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import constants, launch
 
@@ -142,16 +151,48 @@ def batch_norm_forward(
 ) -> Array:
     """Return (N, C, *) normalised by the statistics (C), times weight (C), plus bias (C)."""
     xp = array_module("batch_norm_forward", input)
-    output = xp.empty(input.shape, input.dtype)
+    output = empty(xp, input.shape, input.dtype)
     values = _planes(input)
     channel = [contiguous(array) for array in (mean, variance, weight, bias)]
     if xp is np:
-        batch_norm_forward_cpu(values, *channel, float(eps), output.reshape(values.shape))
+        normalise_planes(values, *channel, float(eps), output.reshape(values.shape))
     else:
         sizes = values.shape[1:]
         name = "batch_norm_forward_cuda"
         launch("batchnorm", name, output.size, values, *channel, eps, *sizes, output)
     return output
+
+
+def batch_norm_train(
+    input: Array, weight: Array, bias: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """Return (N, C, *) normalised by its own statistics, and these: mean and variance (C)."""
+    if array_module("batch_norm_train", input) is not np or input.size == 0:
+        mean, variance = batch_norm_statistics(input)
+        return batch_norm_forward(input, mean, variance, weight, bias, eps), mean, variance
+    values = _planes(input)
+    output = empty(np, input.shape, input.dtype)
+    mean, variance = (np.empty(input.shape[1], input.dtype) for _ in range(2))
+    channel = contiguous(weight), contiguous(bias)
+    normalise_channels(values, *channel, float(eps), mean, variance, output.reshape(values.shape))
+    return output, mean, variance
+
+
+def batch_norm_gradients(
+    grad_output: Array, input: Array, mean: Array, variance: Array, weight: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """Return the gradients of input, weight and bias of `batch_norm_train`."""
+    if array_module("batch_norm_gradients", grad_output) is not np:
+        sums = batch_norm_sums(grad_output, input, mean, variance, eps)
+        backward = batch_norm_backward(grad_output, input, mean, variance, weight, *sums, eps)
+        return backward, *sums
+    grads, values = _planes(grad_output), _planes(input)
+    channel = [contiguous(array) for array in (mean, variance, weight)]
+    grad_input = empty(np, input.shape, input.dtype)
+    grad_weight, grad_bias = (np.empty(input.shape[1], input.dtype) for _ in range(2))
+    results = grad_weight, grad_bias, grad_input.reshape(values.shape)
+    gradients_of_channels(grads, values, *channel, float(eps), *results)
+    return grad_input, grad_weight, grad_bias
 
 
 def batch_norm_sums(
@@ -165,7 +206,7 @@ def batch_norm_sums(
 ) -> tuple[Array, Array]:
     """Return the gradients (C) of weight and bias; `algorithm` as in `batch_norm_statistics`."""
     xp = array_module("batch_norm_sums", grad_output)
-    grad_weight, grad_bias = (xp.empty(input.shape[1], input.dtype) for _ in range(2))
+    grad_weight, grad_bias = (empty(xp, input.shape[1], input.dtype) for _ in range(2))
     arrays = _planes(grad_output), _planes(input), contiguous(mean), contiguous(variance)
     if xp is np:
         batch_norm_sums_cpu(*arrays, float(eps), grad_weight, grad_bias)
@@ -190,7 +231,7 @@ def batch_norm_backward(
     `grad_weight` and `grad_bias` are the results of `batch_norm_sums`.
     """
     xp = array_module("batch_norm_backward", grad_output)
-    grad_input = xp.empty(input.shape, input.dtype)
+    grad_input = empty(xp, input.shape, input.dtype)
     grads, values = _planes(grad_output), _planes(input)
     sums = (mean, variance, weight, grad_weight, grad_bias)
     channel = [contiguous(array) for array in sums]

@@ -20,10 +20,11 @@ from minicnn.tensor import Tensor
 class BatchNorm(Function):
     """Normalise by the input's own statistics, which move when it does."""
 
-    def forward(self, input, weight, bias, *, mean, variance, eps):
+    def forward(self, input, weight, bias, *, output, mean, variance, eps):
+        """Keep the `output`, which comes with the statistics."""
         self.eps = eps
         self.save(input, weight, mean, variance)
-        return kernels.batch_norm_forward(input, mean, variance, weight, bias, eps)
+        return output
 
     def backward(self, grad_output):
         input, weight, mean, variance = self.saved
@@ -43,11 +44,7 @@ class BatchNormBackward(Function):
     def forward(self, grad_output, input, weight, *, mean, variance, eps):
         self.eps = eps
         self.save(grad_output, input, weight)
-        sums = kernels.batch_norm_sums(grad_output, input, mean, variance, eps)
-        grad_input = kernels.batch_norm_backward(
-            grad_output, input, mean, variance, weight, *sums, eps
-        )
-        return grad_input, *sums
+        return kernels.batch_norm_gradients(grad_output, input, mean, variance, weight, eps)
 
     def backward(self, along_input, along_weight, along_bias):
         grad_output, input, weight = self.saved
@@ -211,13 +208,11 @@ def batch_norm(
             _check_channels(name, value, argument, input)
         elif not training:
             raise ValueError(f"{name}: {argument} is None, expected a Tensor outside training")
-    scale_and_shift = (
-        _per_channel(name, weight, "weight", input, 1.0),
-        _per_channel(name, bias, "bias", input, 0.0),
-    )
+    scale = _per_channel(name, weight, "weight", input, 1.0)
+    shift = _per_channel(name, bias, "bias", input, 0.0)
     if running_mean is not None and running_var is not None and not training:
         constants = {"mean": running_mean.data, "variance": running_var.data, "eps": float(eps)}
-        return Normalize.apply(input, *scale_and_shift, **constants)
+        return Normalize.apply(input, scale, shift, **constants)
     count = input.shape[0] * math.prod(input.shape[2:])
     if count == 1:
         raise ValueError(
@@ -225,7 +220,8 @@ def batch_norm(
             "in training"
         )
     with on_device_of(input.data):
-        mean, variance = kernels.batch_norm_statistics(input.data)
+        arrays = input.data, scale.data, shift.data
+        output, mean, variance = kernels.batch_norm_train(*arrays, float(eps))
     with no_grad():
         # A batch without values says nothing.
         if running_mean is not None and count:
@@ -233,7 +229,8 @@ def batch_norm(
         if running_var is not None and count:
             unbiased = momentum * count / (count - 1)
             running_var.mul_(1 - momentum).add_(Tensor._wrap(variance), alpha=unbiased)
-    return BatchNorm.apply(input, *scale_and_shift, mean=mean, variance=variance, eps=float(eps))
+    results = {"output": output, "mean": mean, "variance": variance}
+    return BatchNorm.apply(input, scale, shift, **results, eps=float(eps))
 
 
 def local_response_norm(

@@ -74,6 +74,52 @@ def test_kernels_equal_their_references(shape, dtype):
         assert_array_equal(array, before)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 2, 13, 16), (5, 131)])
+def test_all_in_one_go_equals_the_references(shape, dtype):
+    input, grad_output, weight, bias = example(shape, dtype)
+    output, *statistics = batchnorm.batch_norm_train(strided(input), weight, bias, EPS)
+    wanted = batchnorm.batch_norm_statistics_reference(input)
+    for got, exact in zip(statistics, wanted, strict=True):
+        assert (got.dtype, got.shape) == (dtype, (shape[1],))
+        assert_allclose(got, exact, **close(dtype))
+    arguments = input, *statistics, weight, bias, EPS
+    assert (output.dtype, output.shape) == (dtype, shape)
+    assert_allclose(output, batchnorm.batch_norm_forward_reference(*arguments), **close(dtype))
+
+    arguments = grad_output, input, *statistics
+    grad_input, *sums = batchnorm.batch_norm_gradients(*arguments, weight, EPS)
+    scale = abs(grad_output).sum()
+    wanted = batchnorm.batch_norm_sums_reference(*arguments, EPS)
+    for got, exact in zip(sums, wanted, strict=True):
+        assert (got.dtype, got.shape) == (dtype, (shape[1],))
+        assert_allclose(got / scale, exact / scale, **close(dtype))
+    if input.size < 1000:  # the reference takes the square of it
+        wanted = batchnorm.batch_norm_backward_reference(*arguments, weight, *sums, EPS)
+        assert_allclose(grad_input, wanted, **close(dtype))
+    plain = np.empty_like(input).reshape(*shape[:2], -1)
+    planes = [array.reshape(plain.shape) for array in (grad_output, input)]
+    batchnorm.batch_norm_backward_cpu(*planes, *statistics, weight, *sums, EPS, plain)
+    assert_allclose(grad_input, plain.reshape(shape), **close(dtype))
+
+
+def test_planes_unlike_the_others_do_not_blur_the_statistics():
+    """The first plane, from which deviations are taken, is far off, spread out, or not finite."""
+    rng = np.random.default_rng(0)
+    input = rng.standard_normal((40, 5, 6, 7)).astype(np.float32)
+    input[0, 0] += 1e5
+    input[1:, 1] += 1e5
+    input[:, 2] += 1e4
+    input[0, 3, 2, 3] = np.inf
+    input[9, 4, 2, 3] = np.nan
+    output, mean, variance = batchnorm.batch_norm_train(input, *np.ones((2, 5), np.float32), EPS)
+    exact = input.astype(np.float64)
+    assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
+    assert_allclose(variance[:3], exact[:, :3].var((0, 2, 3)), rtol=2e-6)
+    assert np.isnan(variance[3:]).all() and np.isnan(output[:, 3:]).all()
+    assert np.isfinite(output[:, :3]).all()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_strided_arrays_give_the_same_bits(shape):
     input, grad_output, weight, bias = example(shape, np.float32)
