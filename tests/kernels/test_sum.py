@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn.kernels._jit import jit
-from minicnn.kernels._sum import sum_run
+from minicnn.kernels._sum import sum_around, sum_run
 
 
 @jit
@@ -36,3 +36,36 @@ def test_nan_and_infinities_stay():
             sum_of(array, 0, 70, out)
             np.testing.assert_array_equal(out[0], value)
         array[place] = 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape, dims",
+    [
+        ((3, 5, 4, 7), (0, 2, 3)),
+        ((3, 5, 4, 7), (3,)),
+        ((3, 5, 4, 7), (0, 1, 2, 3)),
+        ((2, 3, 40_000), (0, 2)),
+        ((50_000,), (0,)),
+        ((1, 1, 1), (0, 2)),
+    ],
+)
+def test_sums_around_dimensions(shape, dims, dtype):
+    array = (np.random.default_rng(0).standard_normal(shape) + 1).astype(dtype)
+    before = array.copy()
+    total = sum_around(array, dims)
+    assert total is not None and total.dtype == dtype
+    wanted = array.astype(np.float64).sum(axis=dims, keepdims=True)
+    assert total.shape == wanted.shape
+    np.testing.assert_allclose(total, wanted, rtol=1e-6 if dtype == np.float32 else 1e-14)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_what_is_left_to_numpy():
+    array = np.ones((2, 3, 4), np.float32)
+    assert sum_around(array, (0,)) is None
+    assert sum_around(array, (1,)) is None
+    assert sum_around(array, ()) is None
+    assert sum_around(array.swapaxes(0, 2), (2,)) is None
+    assert sum_around(array.astype(np.int64), (2,)) is None
+    assert sum_around(array[:0], (2,)) is None
