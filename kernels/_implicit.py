@@ -21,6 +21,7 @@ Source: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014, s
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ from minicnn.kernels._vector import (
     transpose_block,
     zero_vector,
 )
-from minicnn.kernels._windows import empty_aligned, pack_panel, pack_places, place_windows
+from minicnn.kernels._windows import empty_aligned, lay_out, pack_panel, pack_places, place_windows
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -88,7 +89,7 @@ def implicit_forward(
     plane = out_h * out_w
     target = Target(out_channels * plane, plane, out_h, out_w, 1, 1, 0, 0)
     rows = out_channels // groups
-    taps = np.arange(weight[0].size)
+    taps = _counted(weight[0].size)
     offsets = offsets.reshape(groups, -1)
     for group in range(groups):
         first = group * rows
@@ -97,6 +98,12 @@ def implicit_forward(
         convolve(
             source, grid, offsets[group], packed, shifts, rows, output.reshape(-1), first, target
         )
+
+
+@lru_cache(maxsize=256)
+def _counted(number: int) -> Array:
+    """Return 0, 1, ..., number - 1."""
+    return np.arange(number)
 
 
 def padded_bias(bias: Array) -> Array:
@@ -120,61 +127,98 @@ def implicit_backward_data(
     Along an axis, input pixel y = m * stride + phase - padding was read by tap ky at output
     m - (ky * dilation - phase) / stride, for the taps whose `ky * dilation` has that phase.
     """
-    batch, channels, height, width = grad_input.shape
-    rows, group_outputs = weight.shape[1], weight.shape[0] // groups
-    taps_y, first_y, size_y, reach_y = _phases(
-        weight.shape[2], stride[0], padding[0], dilation[0], height
-    )
-    taps_x, first_x, size_x, reach_x = _phases(
-        weight.shape[3], stride[1], padding[1], dilation[1], width
-    )
-    source, grid, offsets = place_windows(
+    channels, height, width = grad_input.shape[1:]
+    outputs, rows, *kernel_size = weight.shape
+    axes = [
+        _Axis(*each)
+        for each in zip(kernel_size, stride, padding, dilation, (height, width), strict=True)
+    ]
+    source, grid, _ = place_windows(
         grad_output,
-        (reach_y + 1, reach_x + 1),
+        (axes[0].reach + 1, axes[1].reach + 1),
         (1, 1),
-        (reach_y - first_y, reach_x - first_x),
+        (axes[0].reach - axes[0].first, axes[1].reach - axes[1].first),
         (1, 1),
-        (size_y, size_x),
+        (axes[0].size, axes[1].size),
     )
-    offsets = offsets.reshape(groups, group_outputs, reach_y + 1, reach_x + 1)
     flat = grad_input.reshape(-1)
-    filters = np.arange(group_outputs) * weight[0].size
     nothing = np.zeros((-(-rows // ROWS) + 1) * ROWS, weight.dtype)
-    for phase_y, phase_x in np.ndindex(*stride):
-        windows_y, windows_x = taps_y[phase_y], taps_x[phase_x]
-        target = Target(
-            channels * height * width, height * width, height, width, *stride,
-            first_y * stride[0] + phase_y - padding[0], first_x * stride[1] + phase_x - padding[1],
-        )  # fmt: skip
-        taps = [ky * weight.shape[3] + kx for ky, _ in windows_y for kx, _ in windows_x]
-        at_y = [reach_y - steps for _, steps in windows_y]
-        at_x = [reach_x - steps for _, steps in windows_x]
-        if not taps:
-            unread_y, unread_x = (
-                (phase_y - padding[0]) % stride[0],
-                (phase_x - padding[1]) % stride[1],
-            )
-            grad_input[:, :, unread_y :: stride[0], unread_x :: stride[1]] = 0
+    for phase in np.ndindex(*stride):
+        first_y, first_x = (axis.place(which) for axis, which in zip(axes, phase, strict=True))
+        of_weight, of_source = _data_taps(*axes, phase, outputs // groups, groups, rows)
+        if not of_weight.size:  # no window reads these pixels
+            grad_input[:, :, first_y % stride[0] :: stride[0], first_x % stride[1] :: stride[1]] = 0
             continue
-        of_weight = np.add.outer(filters, taps).reshape(-1)
+        plane = height * width
+        target = Target(channels * plane, plane, height, width, *stride, first_y, first_x)
         for group in range(groups):
-            first = group * group_outputs * weight[0].size
+            first = group * outputs // groups * weight[0].size
             packed = pack_weights(weight.reshape(-1), first, weight[0, 0].size, of_weight, rows)
-            of_source = offsets[group][:, at_y][:, :, at_x].reshape(-1)
-            convolve(source, grid, of_source, packed, nothing, rows, flat, group * rows, target)
+            convolve(
+                source, grid, of_source[group], packed, nothing, rows, flat, group * rows, target
+            )
 
 
-def _phases(
-    kernel: int, stride: int, padding: int, dilation: int, size: int
-) -> tuple[list[list[Pair]], int, int, int]:
-    """Return, along one axis, (tap, steps) of every phase; the first m, their number, the reach."""
-    taps: list[list[Pair]] = [[] for _ in range(stride)]
-    for tap in range(kernel):
-        steps, phase = divmod(tap * dilation, stride)
-        taps[phase].append((tap, steps))
-    first = padding // stride
-    last = (size - 1 + padding) // stride
-    return taps, first, last - first + 1, dilation * (kernel - 1) // stride
+class _Axis(NamedTuple):
+    """One axis of a convolution whose data gradient is wanted."""
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    length: int  # of the input
+
+    @property
+    def first(self) -> int:
+        """Return the m of the first input pixel; they are numbered as in the padded input."""
+        return self.padding // self.stride
+
+    @property
+    def size(self) -> int:
+        """Return how many m there are."""
+        return (self.length - 1 + self.padding) // self.stride - self.first + 1
+
+    @property
+    def reach(self) -> int:
+        """Return how many outputs back the last tap of a window looks."""
+        return self.dilation * (self.kernel - 1) // self.stride
+
+    def place(self, phase: int) -> int:
+        """Return the input pixel of the first m and a phase; before 0 it is in the padding."""
+        return self.first * self.stride + phase - self.padding
+
+    def taps(self, phase: int) -> list[Pair]:
+        """Return the taps of a phase, and how far into the window over outputs each looks."""
+        found = []
+        for tap in range(self.kernel):
+            steps, of = divmod(tap * self.dilation, self.stride)
+            if of == phase:
+                found.append((tap, self.reach - steps))
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _data_taps(
+    vertical: _Axis, horizontal: _Axis, phase: Pair, outputs: int, groups: int, rows: int
+) -> tuple[Array, Array]:
+    """Return where the factors of an input pixel of a phase are, k = (o, tap).
+
+    The first of each product's factors, in a group's weights; the second, in the source, for each
+    group a row.
+    """
+    taps_y, taps_x = vertical.taps(phase[0]), horizontal.taps(phase[1])
+    taps = [ky * horizontal.kernel + kx for ky, _ in taps_y for kx, _ in taps_x]
+    filters = np.arange(outputs) * (rows * vertical.kernel * horizontal.kernel)
+    layout = lay_out(
+        outputs * groups,
+        (vertical.reach + 1, horizontal.reach + 1),
+        (1, 1),
+        (1, 1),
+        (vertical.size, horizontal.size),
+    )
+    windows = layout.offsets.reshape(groups, outputs, vertical.reach + 1, horizontal.reach + 1)
+    read = windows[:, :, [y for _, y in taps_y]][:, :, :, [x for _, x in taps_x]]
+    return np.add.outer(filters, taps).reshape(-1).astype(np.int64), read.reshape(groups, -1)
 
 
 def implicit_backward_weight(

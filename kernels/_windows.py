@@ -17,6 +17,7 @@ same for all k.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,14 +54,20 @@ class Grid(NamedTuple):
     row: int  # and from one row of places to the next
 
 
-def place_windows(
-    input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, size: Pair
-) -> tuple[Array, Grid, Array]:
-    """Return a flat source, the grid of the `size` output places in it and each tap's offset.
+class Layout(NamedTuple):
+    """How a source is laid out for windows of one kind, and where in it their taps are."""
 
-    The offsets are (C, kernel_h * kernel_w), int64.
-    """
-    batch, channels, height, width = input.shape
+    phases_y: Array
+    phases_x: Array
+    rows: int  # of a phase
+    columns: int
+    channel: int  # elements of one channel in all phases
+    offsets: Array  # (C, kernel_h * kernel_w), int64
+
+
+@lru_cache(maxsize=1024)
+def lay_out(channels: int, kernel_size: Pair, stride: Pair, dilation: Pair, size: Pair) -> Layout:
+    """Lay out a source for `size` places of windows over `channels` channels."""
     taps_y, phases_y, rows = _taps(kernel_size[0], stride[0], dilation[0], size[0])
     taps_x, phases_x, columns = _taps(kernel_size[1], stride[1], dilation[1], size[1])
     plane = rows * columns
@@ -71,20 +78,31 @@ def place_windows(
     channel = len(phases_y) * len(phases_x) * plane
     taps = np.add.outer(of_y, of_x).reshape(-1)
     offsets = np.add.outer(np.arange(channels) * channel, taps)
-    lies_right = stride == (1, 1) and padding == (0, 0) and (rows, columns) == (height, width)
-    if lies_right:
-        source = input.reshape(-1)
-    else:
-        source = np.empty(batch * channels * channel, input.dtype)
-        phases = np.array(phases_y), np.array(phases_x)
-        split_phases(input, *phases, *stride, *padding, rows, columns, source)
-    return source, Grid(batch, *size, channels * channel, columns), offsets
+    return Layout(np.array(phases_y), np.array(phases_x), rows, columns, channel, offsets)
 
 
 def _taps(kernel: int, stride: int, dilation: int, size: int) -> tuple[list[Pair], list[int], int]:
     """Return, along one axis, each tap's (phase, steps), the phases in use, and their length."""
     taps = [(tap * dilation % stride, tap * dilation // stride) for tap in range(kernel)]
     return taps, sorted({phase for phase, _ in taps}), size + taps[-1][1]
+
+
+def place_windows(
+    input: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, size: Pair
+) -> tuple[Array, Grid, Array]:
+    """Return a flat source, the grid of the `size` output places in it and each tap's offset.
+
+    The offsets are (C, kernel_h * kernel_w), int64; they are shared: not to be written.
+    """
+    batch, channels, height, width = input.shape
+    layout = lay_out(channels, kernel_size, stride, dilation, size)
+    phases_y, phases_x, rows, columns, channel, offsets = layout
+    if stride == (1, 1) and padding == (0, 0) and (rows, columns) == (height, width):
+        source = input.reshape(-1)
+    else:
+        source = np.empty(batch * channels * channel, input.dtype)
+        split_phases(input, phases_y, phases_x, *stride, *padding, rows, columns, source)
+    return source, Grid(batch, *size, channels * channel, columns), offsets
 
 
 @parallel_jit
