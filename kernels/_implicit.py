@@ -241,8 +241,10 @@ def implicit_backward_weight(
         grad_weight[:] = 0
         return
     lanes = lanes_of(input.dtype)
-    splits = max(1, min(TASKS, places // PLACES, SUMS // (rows * depth)))
-    parts = max(1, min(-(-TASKS // splits), depth // (VECTORS * lanes)), -(-depth // DEPTH))
+    most = max(1, min(TASKS, places // PLACES, SUMS // (rows * depth)))
+    splits = 1 << (most.bit_length() - 1)  # TASKS or a part of it, so that threads end together
+    parts = max(-(-depth // DEPTH), min(TASKS // splits, depth // (VECTORS * lanes)))
+    parts = _round(parts, TASKS // splits) if depth >= TASKS * lanes else max(1, parts)
     # Products and transposed elements for a place, either way; a transposed one costs about 20.
     as_rows = _round(rows, ROWS) * _round(depth, lanes) + 20 * depth
     as_columns = _round(depth, ROWS) * _round(rows, lanes) + 20 * rows * parts
@@ -342,13 +344,14 @@ def convolve(source, grid, offsets, packed, bias, rows, output, first_row, targe
     area = grid.height * grid.width
     places = grid.batch * area
     all_panels = (places + width - 1) // width
-    panels = max(1, min(PANELS, all_panels // TASKS))
+    # A multiple of TASKS, equal but for one panel, so that two or four threads end together.
+    tasks = (all_panels + PANELS * TASKS - 1) // (PANELS * TASKS) * TASKS
+    pitch = (all_panels + tasks - 1) // tasks * width if tasks else 0
     row_panels = (rows + ROWS - 1) // ROWS
-    pitch = panels * width
     dense = target.step_h == 1 and target.step_w == 1
-    for task in prange((all_panels + panels - 1) // panels):
-        first = task * pitch
-        count = min(pitch, places - first)
+    for task in prange(tasks):
+        first = task * all_panels // tasks * width
+        count = min((task + 1) * all_panels // tasks * width, places) - first
         here = (count + width - 1) // width
         windows = empty_aligned(here * width * block, source)
         # Sums that do not go straight to the output: of all rows, where there are several blocks.
