@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Case, Settings
 
 PLAIN_WIDTH = 160
+KERNEL_TURN, NETWORK_TURN = 0.05, 0.2  # seconds that a side's turn lasts at least
 
 
 @click.group()
@@ -128,7 +129,7 @@ def kernels(
     """Time convolutions, products and memory-bound operators beside NumPy's and PyTorch's."""
     from benchmarks import report
 
-    settings = prepare(threads, clock, rounds, plot_path, seconds=0.05)
+    settings = prepare(threads, clock, rounds, plot_path, KERNEL_TURN)
     from benchmarks.kernels import run as measured
 
     run = collect("kernels", measured(only, batch_scale, settings), settings, json_path)
@@ -162,7 +163,7 @@ def ladder(
     """Climb from the plain loop to the fastest: each rung's rate, share of the peak, and idea."""
     from benchmarks import report
 
-    settings = prepare(threads, clock, rounds, plot_path, seconds=0.05)
+    settings = prepare(threads, clock, rounds, plot_path, KERNEL_TURN)
     from benchmarks import ladder as room
 
     try:
@@ -233,7 +234,7 @@ def _whole(
 ) -> None:
     from benchmarks import report
 
-    settings = prepare(threads, clock, rounds, plot_path, seconds=0.2)
+    settings = prepare(threads, clock, rounds, plot_path, NETWORK_TURN)
     from benchmarks.models import run as measured
 
     cases = measured(mode, networks, sides, batch_size, settings)

@@ -8,7 +8,7 @@ here; `benchmarks.pytorch` and `benchmarks.others` hold the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gpu import no_gpu, timed_by_events
 from benchmarks.networks import OPTIONS, TRAINING, Job
 
 Array = NDArray[Any]
@@ -42,6 +43,10 @@ class Engine:
     def without_dropout(self) -> Iterator[None]:
         """Switch dropout off for a while: each side draws its own numbers."""
         yield
+
+    def transfer(self) -> float | None:
+        """Return the seconds it takes to bring the batch to the device, None on the CPU."""
+        return None
 
     def run(self, calls: int, clock: str) -> float:
         """Return the seconds that `calls` steps take."""
@@ -116,7 +121,6 @@ class OursOnGPU(Ours):
         return timed_by_events(array_module(self.device).cuda, self.step, calls)
 
     def transfer(self) -> float:
-        """Return the seconds that it takes to bring the batch to the device."""
         import minicnn
         from minicnn.backend import array_module
 
@@ -128,34 +132,6 @@ class OursOnGPU(Ours):
 
         move()
         return timed_by_events(array_module(self.device).cuda, move, 5) / 5
-
-
-def no_gpu(device: str = "cuda") -> str | None:
-    """Say why nothing can be timed on a GPU here; None if it can."""
-    from minicnn.backend import check_device
-
-    try:
-        named = check_device(device)
-    except ValueError as error:
-        return str(error).removeprefix("device: ")
-    return "a simulated GPU has no time of its own" if named.startswith("cuda:sim") else None
-
-
-def timed_by_events(cuda: Any, call: Callable[[], Any], calls: int) -> float:
-    """Return the seconds between two events of a CUDA device around `calls` calls.
-
-    Args:
-        cuda: CuPy's module of that name.
-        call: the work.
-        calls: how often.
-    """
-    start, end = cuda.Event(), cuda.Event()
-    start.record()
-    for _ in range(calls):
-        call()
-    end.record()
-    end.synchronize()
-    return cuda.get_elapsed_time(start, end) / 1e3
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import operators
+from benchmarks.gpu import gpu_side
 from benchmarks.layers import (
     LAYERS,
     PRODUCTS,
@@ -105,6 +106,7 @@ def convolution_case(layer: Layer, direction: str) -> Case:
         for name in ("PyTorch", CHANNELS_LAST):
             call = _torch(layer, direction, x, weight, grad, name == CHANNELS_LAST)
             sides.append(Side(name, call))
+    sides.append(gpu_side(partial(ours, layer, direction), x, weight, grad))
     return Case(
         f"conv {layer.name} {direction}",
         sides,
@@ -176,6 +178,7 @@ def product_case(product: Product, direction: str) -> Case:
 
         factors = torch.from_numpy(a), torch.from_numpy(b)
         sides.append(Side("PyTorch", partial(torch.matmul, *factors)))
+    sides.append(gpu_side(partial(partial, gemm), a, b))
     return Case(
         f"gemm {product.name} {direction}",
         sides,

@@ -11,21 +11,22 @@ and again with a malloc that keeps what is freed, which must be told before a pr
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.checks import compare
-from benchmarks.engines import no_gpu
+from benchmarks.gpu import no_gpu
 from benchmarks.machine import environment
 from benchmarks.networks import INFERENCE, NETWORKS, TRAINING, Job
-from benchmarks.timing import OURS, Case, Settings, Side, WrongResult, measure
+from benchmarks.timing import GPU, OURS, Case, Settings, Side, WrongResult, measure
 from benchmarks.workers import WorkerSide
 
-GPU = "minicnn on a GPU"
 PYTORCH = ("PyTorch as installed", "PyTorch tuned", "PyTorch channels_last")
 # Of the others, what each needs to be installed, itself first.
 PACKAGES = {
@@ -47,7 +48,9 @@ NOTHING = 1e-5
 def run(
     mode: str, networks: Sequence[str], sides: Sequence[str], batch: int | None, settings: Settings
 ) -> Iterator[Case]:
-    """Measure each network, one after the other.
+    """Measure each network, one after the other; where there is a GPU, with smaller batches too.
+
+    From those follows the batch from which on the GPU is the faster (`report.break_even`).
 
     Args:
         mode: training or inference.
@@ -66,9 +69,15 @@ def run(
         raise ValueError("sides: results are checked against PyTorch's: install torchvision")
     for name in networks or [n for n in NETWORKS if n != "alexnet_paper"]:
         with tempfile.TemporaryDirectory() as folder:
-            size = batch or NETWORKS[name].batch
-            job = Job(name, mode, size, settings.threads, str(Path(folder) / "weights.safetensors"))
-            yield measure(case(job, chosen), settings)
+            weights, size = str(Path(folder) / "weights.safetensors"), batch or NETWORKS[name].batch
+            yield measure(case(Job(name, mode, size, settings.threads, weights), chosen), settings)
+            if GPU in chosen and not why_missing(GPU, mode):
+                for smaller in (2**power for power in range(size.bit_length())):
+                    if smaller < size:
+                        job = Job(name, mode, smaller, settings.threads, weights)
+                        few = case(job, [s for s in chosen if s in (OURS, GPU, *PYTORCH[:1])])
+                        few.family = f"{mode}, smaller batches"
+                        yield measure(few, settings)
 
 
 def case(job: Job, sides: Sequence[str]) -> Case:
@@ -96,6 +105,8 @@ def why_missing(side: str, mode: str) -> str:
     if side == GPU:
         return no_gpu() or ""
     absent = [p for p in PACKAGES.get(side, ()) if importlib.util.find_spec(p) is None]
+    if side == "tinygrad" and shutil.which(os.environ.get("CC", "clang")) is None:
+        absent.append("clang")
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
@@ -137,24 +148,3 @@ def _known(argument: str, names: Sequence[str], known: Sequence[str] | dict[str,
         raise ValueError(
             f"{argument}: got {', '.join(unknown)}, expected some of {', '.join(known)}"
         )
-
-
-def break_even(cpu: Callable[[int], float], gpu: Callable[[int], float], most: int) -> int | None:
-    """Return the smallest batch, of powers of 2, from which on the GPU takes less time.
-
-    Args:
-        cpu: batch -> seconds of a step.
-        gpu: batch -> seconds of a step and of bringing the batch to the device.
-        most: the largest batch to try.
-
-    Returns:
-        None if the GPU is slower even at the largest.
-    """
-    batch, found = 1, None
-    while batch <= most:
-        if gpu(batch) < cpu(batch):
-            found = batch if found is None else found
-        else:
-            found = None
-        batch *= 2
-    return found

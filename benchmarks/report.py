@@ -2,7 +2,8 @@
 
     {"benchmark", "machine", "settings",
      "cases": [{"name", "family", "flops", "bytes", "images", "note",
-                "sides": [{"name", "first", "best", "median", "seconds", "peak_bytes"}
+                "sides": [{"name", "first", "best", "median", "seconds", "peak_bytes",
+                          "transfer"}
                           or {"name", "missing"} or {"name", "wrong"}]}]}
 
 A ratio is the other side's time by ours: above 1, ours is the faster.
@@ -19,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import OURS
+from benchmarks.timing import GPU, OURS
 
 Run = dict[str, Any]
 BEST_OTHER = "best of the others"
@@ -96,6 +97,29 @@ def means(run: Run) -> Iterator[tuple[str, str, float, int]]:
                 yield family, opponent, geometric_mean(found), len(found)
 
 
+def break_even(run: Run) -> dict[str, int | None]:
+    """Return for each network the smallest batch from which on the GPU takes less time than we do.
+
+    Bringing the batch to the device counts. None where it takes more even at the largest batch;
+    networks that no GPU was timed with are left out.
+    """
+    gains: dict[str, dict[int, bool]] = {}
+    for case in run["cases"]:
+        own, gpu = side(case, OURS), side(case, GPU)
+        if case["images"] and own is not None and gpu is not None:
+            network = case["name"].rpartition(", ")[0]
+            faster = gpu["best"] + gpu["transfer"] < own["best"]
+            gains.setdefault(network, {})[case["images"]] = faster
+    found: dict[str, int | None] = {}
+    for network, by_batch in gains.items():
+        found[network] = None
+        for batch in sorted(by_batch, reverse=True):
+            if not by_batch[batch]:
+                break
+            found[network] = batch
+    return found
+
+
 def heading(run: Run) -> str:
     """Return the line that says how and where a run was made."""
     machine, settings = run["machine"], run["settings"]
@@ -121,6 +145,13 @@ def print_run(run: Run, console: Console) -> None:
                 console.print(f"{case['name']}: {found['name']} was refused: {found['wrong']}")
         if case["note"]:
             console.print(f"{case['name']}: {case['note']}", highlight=False)
+    for case in run["cases"]:
+        if (gpu := side(case, GPU)) is not None:
+            moved = f"{case['name']}: bringing the data to the GPU takes {_ms(gpu['transfer'])} ms"
+            console.print(moved, highlight=False)
+    for network, batch in break_even(run).items():
+        batches = "at no batch tried" if batch is None else f"from a batch of {batch} on"
+        console.print(f"{network}: the GPU is faster {batches}, transfer included")
     for name, why in missing(run).items():
         console.print(f"{name}: {why}", highlight=False)
     table = Table("family", title="Geometric means of the ratios; above 1, minicnn is the faster")

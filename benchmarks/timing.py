@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-OURS = "minicnn"
+OURS, GPU = "minicnn", "minicnn on a GPU"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 
 # What comes before the counted calls of a turn: caches and threads were another side's.
@@ -43,6 +43,7 @@ class Side:
         first: seconds of the first call, compiling included; wall clock.
         seconds: for one call, of each round.
         peak_bytes: the most memory it took, where that was measured.
+        transfer: seconds to bring the data to its device, where that is another; not in `seconds`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Side:
     first: float | None = None
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
+    transfer: float | None = None
 
     @property
     def best(self) -> float:
@@ -89,9 +91,8 @@ class Side:
         known: dict[str, Any] = {"name": self.name, "first": self.first}
         if self.seconds:
             known |= {"best": self.best, "median": self.median, "seconds": self.seconds}
-        if self.peak_bytes is not None:
-            known["peak_bytes"] = self.peak_bytes
-        return known
+        more = {"peak_bytes": self.peak_bytes, "transfer": self.transfer}
+        return known | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass

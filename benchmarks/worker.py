@@ -10,6 +10,7 @@ were in one process.
     {"do": "check"}                      the first steps, without dropout; their results
     {"do": "run", "calls", "clock"}      {"seconds"}
     {"do": "memory"}                     {"bytes"}: the most that the steps held
+    {"do": "transfer"}                   {"seconds"}: to bring the batch to the device, or null
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Server:
         return {"bytes": max(0, peak() - self.base)}
 
     def transfer(self) -> dict[str, Any]:
-        """Return the seconds that bringing a batch to the device takes."""
+        """Return the seconds that bringing a batch to the device takes, None for the CPU."""
         return {"seconds": self.engine.transfer()}
 
 

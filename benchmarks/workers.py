@@ -124,5 +124,6 @@ class WorkerSide(Side):
             return
         if self.seconds:
             self.peak_bytes = self.worker.ask("memory")["bytes"]
+            self.transfer = self.worker.ask("transfer")["seconds"]
         self.worker.close()
         self.worker = None

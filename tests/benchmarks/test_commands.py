@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+import benchmarks.__main__ as commands
 from benchmarks import ladder, workers
 from benchmarks.__main__ import main
 from benchmarks.worker import Server
@@ -14,6 +15,13 @@ from minicnn.kernels import conv2d, gemm
 from tests.needs import needs_torch
 
 TINY = ["--threads", "1", "--rounds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    """Let a turn be a single call."""
+    monkeypatch.setattr(commands, "KERNEL_TURN", 0)
+    monkeypatch.setattr(commands, "NETWORK_TURN", 0)
 
 
 def run(*words):
@@ -30,9 +38,9 @@ def test_kernels(tmp_path):
     )  # fmt: skip
     assert "conv LeNet 1 forward" in output and "strided or thin weight" in output
     found = json.loads(path.read_text())
-    assert [len(case["sides"]) for case in found["cases"]] == [3, 3, 2]
+    assert [len(case["sides"]) for case in found["cases"]] == [4, 4, 2]
     assert all("best" in case["sides"][0] for case in found["cases"])
-    assert found["settings"] == {"threads": 1, "clock": "cpu", "rounds": 1, "seconds": 0.05}
+    assert found["settings"] == {"threads": 1, "clock": "cpu", "rounds": 1, "seconds": 0}
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -93,7 +101,7 @@ def check_whole_networks(command, path):
     output = run(
         command, "lenet", "--batch-size", "2", "--side", "PyTorch tuned", "--json", str(path)
     )
-    assert "lenet, 2" in output and "Most memory held" in output
+    assert "lenet, 2" in output
     (case,) = json.loads(path.read_text())["cases"]
     assert [side["name"] for side in case["sides"]] == ["minicnn", "PyTorch tuned"]
     assert all(side["best"] > 0 and "peak_bytes" in side for side in case["sides"]), case

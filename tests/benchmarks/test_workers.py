@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import machine, models
-from benchmarks.engines import dropout_off, no_gpu, timed_by_events
+from benchmarks.engines import dropout_off
 from benchmarks.networks import INFERENCE, TRAINING, Job
 from benchmarks.timing import OURS, Case, Settings, WrongResult, measure
 from benchmarks.workers import Worker, WorkerFailed, WorkerSide, wait_asleep
@@ -112,46 +112,6 @@ def test_dropout_is_off_only_for_a_while():
     with dropout_off([layer, object()]):
         assert layer.p == 0
     assert layer.p == 0.5
-
-
-def test_the_simulator_is_never_timed():
-    assert no_gpu("cuda:sim") is not None
-    assert no_gpu("cpu:1") is not None
-
-
-def test_a_gpu_is_timed_between_its_events():
-    class Event:
-        now = 0.0
-
-        def record(self):
-            self.time = Event.now
-
-        def synchronize(self):
-            self.waited = True
-
-    class Cuda:
-        def __init__(self):
-            self.Event = Event
-
-        def get_elapsed_time(self, start, end):
-            assert end.waited
-            return end.time - start.time
-
-    def work():
-        Event.now += 4.0
-
-    assert timed_by_events(Cuda(), work, 3) == pytest.approx(0.012)
-
-
-@pytest.mark.parametrize(("launch", "expected"), [(0.0, 1), (0.5, 8), (100.0, None)])
-def test_the_batch_from_which_on_a_gpu_is_faster(launch, expected):
-    def cpu(batch):
-        return 0.1 * batch
-
-    def gpu(batch):
-        return launch + 0.01 * batch
-
-    assert models.break_even(cpu, gpu, 64) == expected
 
 
 @needs_torch
