@@ -5,7 +5,7 @@ three ways:
 
 - Helpers are compiled into the kernels that call them, yet Numba looks at a kernel's own file alone
   and runs old code after a helper was changed. Here the text of every file counts that is imported,
-  directly or not, from the kernel's folder or from this one.
+  directly or not, from the kernel's folder or from this one, but for those of HOST_ONLY.
 - One file holds the code of one function for one signature, and its name is the hash of all that
   the code depends on: those texts, the signature, the CPU, Python, Numba and its settings. Files
   are written under another name and renamed. So two processes that compile the same kernel at the
@@ -40,6 +40,8 @@ from numba.core.caching import CompileResultCacheImpl, _Cache
 FOLDER = Path(__file__).parent
 SUFFIX = ".kernel"
 KEEP = 14  # days
+# No kernel calls or reads what these define, so that they may change without a kernel's changing.
+HOST_ONLY = {"_cache", "_dispatch", "_launch", "_memory"}
 DIGEST = 32  # bytes that each file begins with: the SHA-256 of the rest
 
 Event = Literal["loaded", "compiling", "compiled"]
@@ -207,7 +209,8 @@ def _imported(path: Path, folder: Path) -> set[Path]:
     """Return the files of the two folders that an import statement of `path` may mean."""
     statements = " ".join(_IMPORT.findall(path.read_text(encoding="utf-8", errors="replace")))
     files = _python_files(FOLDER) | _python_files(folder)
-    return {files[word] for word in re.findall(r"\w+", statements) if word in files}
+    words = set(re.findall(r"\w+", statements)) - HOST_ONLY
+    return {files[word] for word in words if word in files}
 
 
 @cache

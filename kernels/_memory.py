@@ -7,8 +7,8 @@ megabyte, or 0.07 ms where pages are huge. So freed memory is kept for the next 
 - up to BLOCK bytes by malloc. GNU's is told to; else it hands back blocks of that size too, which
   would be a third of a LeNet step.
 - above, by an Arena of ours: GNU's malloc always hands these back. With it an AlexNet step of 4
-  pictures, whose linear layers have gradients of 151 and 67 MB, takes 0.92 times as long, a step of
-  VGG-16 0.85 to 0.9 times, in as much memory.
+  pictures, whose linear layers have gradients of 151 and 67 MB, takes 0.92 times as long, in as
+  much memory.
 
 An array that `empty` makes is like any other. When it and the last view of it are gone, its block
 is free again.

@@ -24,7 +24,7 @@ ROOMS = [
     {"autograd", "tensor", "tensor_methods", "creation"},
     {"functional"},
     {"gradcheck", "opcheck", "optim", "serialization", "torch_file", "torch_pickle", "data"},
-    {"nn"},
+    {"nn", "warm"},
     {"summary", "models", "visualize"},
     {"training"},
     {"cli", "__main__"},

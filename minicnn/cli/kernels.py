@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,39 +95,44 @@ def report_command(stems: tuple[str, ...], json_path: Path | None, update: bool)
 @command.command("warm", short_help="Compile the CPU kernels ahead.")
 @click.option("--float64", is_flag=True, help="For float64 too, not only for float32.")
 @click.option("--clear", is_flag=True, help="Remove what is there, so that all is compiled anew.")
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N",
+    help="Processes that compile at the same time.  [default: one a core, at most 8]",
+)  # fmt: skip
 @debug_option
-def warm_command(float64: bool, clear: bool) -> None:
+def warm_command(float64: bool, clear: bool, jobs: int | None) -> None:
     """Compile every Numba kernel that is not on disk yet, so that no first run waits for it.
 
     The code is kept in $MINICNN_KERNELS_CACHE, by default in the user's cache folder. It is of use
     to this CPU, and until a kernel's source, Numba or Python changes.
     """
+    import os
+
     import numpy as np
 
-    from minicnn.kernelcheck import warm
     from minicnn.kernels import _cache
+    from minicnn.warm import Event, count_calls, warm
 
     if clear:
         for path in _cache.cached_files():
             path.unlink(missing_ok=True)
-    calls = list(warm.calls([np.dtype(t) for t in ("float32", "float64")[: 1 + float64]]))
-    counts: Counter[str] = Counter()
+    dtypes = [np.dtype(name) for name in ("float32", "float64")[: 1 + float64]]
+    names: defaultdict[str, set[str]] = defaultdict(set)
     begun = time.perf_counter()
-    with _progress(len(calls)) as (show, advance):
+    with _progress(count_calls(dtypes)) as (show, advance):
 
-        def listen(name: str, event: _cache.Event) -> None:
-            counts[event] += 1
-            if event == "compiling":
+        def tell(name: str, event: Event) -> None:
+            names[event].add(name)
+            if event == "called":
+                advance()
+            elif event == "compiling":
                 show(name)
 
-        with _cache.watch(listen):
-            for call in calls:
-                call.run()
-                advance()
+        warm(dtypes, tell, jobs or min(os.cpu_count() or 1, 8))
     seconds = time.perf_counter() - begun
-    click.echo(
-        f"kernels: {counts['compiled']} compiled, {counts['loaded']} there already; {seconds:.1f} s"
-    )
+    compiled = names["compiled"]
+    there = names["loaded"] - compiled
+    click.echo(f"kernels: {len(compiled)} compiled, {len(there)} there already; {seconds:.1f} s")
     sizes: Counter[Path] = Counter()
     for path in _cache.cached_files():
         sizes[path.parent] += path.stat().st_size

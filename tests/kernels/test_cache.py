@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minicnn.kernels import _cache
@@ -117,6 +119,14 @@ def test_a_change_in_what_a_kernel_imports_is_seen(workshop, name, old, new):
 
 
 def test_a_change_elsewhere_is_no_reason_to_compile(workshop):
+    workshop.run()
+    workshop.write("unrelated", "FACTOR = 6\n")
+    assert workshop.run() == (21, LOADED)
+
+
+def test_a_change_in_what_only_host_functions_use_is_no_reason_to_compile(workshop, monkeypatch):
+    workshop.write("constants", "if False:\n    import unrelated\n" + MODULES["constants"])
+    monkeypatch.setattr(_cache, "HOST_ONLY", {"unrelated"})
     workshop.run()
     workshop.write("unrelated", "FACTOR = 6\n")
     assert workshop.run() == (21, LOADED)
@@ -235,42 +245,36 @@ def test_recompiling_makes_new_code(workshop):
     assert module.kernel(10) == 41
 
 
+# Started twice: the two wait for each other, then compile one signature both and one each.
 CHILD = """
-import json, sys, time
+import sys, time
 from pathlib import Path
 import numpy as np
 import tiny
-from minicnn.kernels import _cache
-events = []
-Path(sys.argv[1]).touch()
-while not all(map(Path.exists, map(Path, sys.argv[2].split(",")))):
+own, mine, other = sys.argv[1:]
+Path(mine).touch()
+while not Path(other).exists():
     time.sleep(0.001)
-with _cache.watch(lambda name, event: events.append(event)):
-    for kind in sys.argv[3].split(","):
-        assert tiny.kernel(np.dtype(kind).type(0.1)) == 1 + 2 * np.dtype(kind).type(0.1), kind
-print(json.dumps(sorted(set(events))))
+for kind in (np.int64, np.dtype(own).type):
+    assert tiny.kernel(kind(10)) == 21
 """
 
 
 def test_two_processes_that_start_with_an_empty_cache(workshop, folder, tmp_path):
     """Numba's own cache lets both choose the same file, and one signature gets another's code."""
-
-    def start(name: str, kinds: str, wait_for: str) -> subprocess.Popen[str]:
-        arguments = [tmp_path / name, ",".join(str(tmp_path / n) for n in wait_for), kinds]
-        return subprocess.Popen(
-            [sys.executable, "-c", CHILD, *map(str, arguments)], stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(workshop.folder), *sys.path])},
-        )  # fmt: skip
-
-    def outcome(process: subprocess.Popen[str]) -> str:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        return output.strip()
-
-    kinds = "float32", "float64"
-    both = [start(n, k, "ab") for n, k in zip("ab", kinds, strict=True)]
-    assert [outcome(process) for process in both] == ['["compiled", "compiling"]'] * 2
-    assert outcome(start("c", "float32,float64", "c")) == '["loaded"]'
+    places = [tmp_path / "a", tmp_path / "b"]
+    arguments = [("float32", *places), ("float64", *reversed(places))]
+    path = os.pathsep.join([str(workshop.folder), *sys.path])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, *map(str, given)], env=os.environ | {"PYTHONPATH": path}
+        )
+        for given in arguments
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    for argument in (np.int64(10), np.float32(10), np.float64(10)):
+        assert workshop.run(argument) == (21, LOADED)
+    assert len(list(folder.iterdir())) == 6
 
 
 @pytest.mark.parametrize("path", sorted(_cache.FOLDER.glob("[!_]*.py")), ids=lambda path: path.stem)
@@ -291,4 +295,23 @@ def test_the_stamp_of_a_kernel_file_covers_what_it_imports(path):
             files = {_cache.FOLDER / f"{name}.py" for name in names}
             pending += [file for file in files - wanted if file.is_file()]
     assert _cache.FOLDER / "_jit.py" in wanted
+    wanted -= {_cache.FOLDER / f"{name}.py" for name in _cache.HOST_ONLY}
     assert wanted <= set(_cache.Stamp(path).files)
+
+
+@pytest.mark.parametrize("path", sorted(_cache.FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_no_kernel_uses_what_is_said_to_be_for_host_functions_only(path):
+    host, compiled = set(), []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").removeprefix("minicnn.kernels.")
+            host |= {alias.name for alias in node.names if {module, alias.name} & _cache.HOST_ONLY}
+        elif isinstance(node, ast.FunctionDef):
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            if re.search("jit|intrinsic|overload", decorators):
+                compiled.append(node)
+    if path.stem in _cache.HOST_ONLY:
+        assert not compiled
+    for function in compiled:
+        used = {name.id for name in ast.walk(function) if isinstance(name, ast.Name)}
+        assert not used & host, f"{function.name} uses {used & host}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from minicnn.kernelcheck import warm
+from minicnn import warm
 from minicnn.kernels import _launch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 TRAIN = """
 import numpy as np
@@ -19,12 +22,11 @@ import numpy as np
 import minicnn
 import minicnn.functional as F
 from minicnn import nn, optim
-from minicnn.kernelcheck import warm
 from minicnn.kernels import _cache
 from minicnn.models import MODELS
+from minicnn.warm import warm
 
-for call in warm.calls([np.dtype(np.float32)]):
-    call.run()
+warm([np.dtype(np.float32)], lambda name, event: None)
 layers = nn.Sequential(
     nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
     nn.Conv2d(16, 24, 5, groups=2, padding=2), nn.ReLU(), nn.LocalResponseNorm(5),
@@ -53,7 +55,27 @@ def test_nothing_is_left_to_compile_for_training():
     assert done.stdout == "compiled:\n", done.stdout + done.stderr
 
 
-def test_every_file_is_called_with_every_dtype():
-    dtypes = [np.dtype(np.float32), np.dtype(np.float64)]
-    called = {(call.stem, call.dtype) for call in warm.calls(dtypes)}
-    assert called == {(stem, dtype) for stem in _launch.stems() for dtype in dtypes}
+@pytest.fixture
+def few(monkeypatch):
+    """Two files and two operations to warm."""
+    monkeypatch.setattr(_launch, "stems", lambda: ["dropout", "smooth_l1"])
+    monkeypatch.setattr(warm, "OPS", {name: warm.OPS[name] for name in ("relu", "conv2d")})
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_all_is_called(few, jobs):
+    dtypes = [FLOAT32, FLOAT64]
+    told: Counter[tuple[str, str]] = Counter()
+    warm.warm(dtypes, lambda *event: told.update([event]), jobs)
+    calls = {name: count for (name, event), count in told.items() if event == "called"}
+    assert sum(calls.values()) == warm.count_calls(dtypes)
+    assert set(calls) == {"dropout", "smooth_l1", "relu", "conv2d"}
+    if jobs == 2:  # new processes, which have loaded nothing yet
+        found = {name for name, event in told if event in ("loaded", "compiled")}
+        assert {"dropout.dropout_forward_cpu", "smooth_l1.smooth_l1_backward_cpu"} <= found
+
+
+def test_an_error_in_another_process_arrives(few, monkeypatch):
+    monkeypatch.setattr(_launch, "stems", lambda: ["dropout", "_exp"])
+    with pytest.raises(ModuleNotFoundError, match="kernelcheck._exp"):
+        warm.warm([FLOAT32], lambda name, event: None, 2)
