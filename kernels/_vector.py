@@ -175,14 +175,14 @@ def lane_count(typing, array):
 
 
 @intrinsic
-def full_vector(typing, array, number):
-    """Return a vector of the array's dtype with one number in all lanes."""
-    kind = Vector(array.dtype)
+def full_vector(typing, like, number):
+    """Return a vector of the dtype of an array or vector with one number in all lanes."""
+    kind = Vector(like.dtype)
 
     def generate(context, builder, signature, arguments):
         return splat(builder, arguments[1], context.get_value_type(kind))
 
-    return kind(array, kind.dtype), generate
+    return kind(like, kind.dtype), generate
 
 
 @intrinsic
@@ -238,6 +238,46 @@ def sum_lanes(typing, a):
         return builder.extract_element(value, ir.Constant(I32, 0))
 
     return a.dtype(a), generate
+
+
+@intrinsic
+def largest_lane(typing, a):
+    """Return the largest of all lanes, of those that are numbers if some are NaN."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        half = value.type.count // 2
+        while half:
+            upper = shuffle(builder, value, value, range(half, 2 * half))
+            value = shuffle(builder, value, value, range(half))
+            known = builder.fcmp_ordered("ord", value, value)
+            larger = builder.fcmp_ordered(">", upper, value)
+            value = builder.select(builder.or_(larger, builder.not_(known)), upper, value)
+            half //= 2
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return a.dtype(a), generate
+
+
+@intrinsic
+def power_of_two(typing, a):
+    """Return 2^k for each lane, k being the integer that the last bits of the number spell."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        # A float's exponent, `bias` more than that of the power, stands before `digits` bits.
+        width, digits, bias = (
+            (32, 23, 127) if isinstance(value.type.element, ir.FloatType) else (64, 52, 1023)
+        )
+        integers = ir.VectorType(ir.IntType(width), value.type.count)
+        shift, one = (
+            ir.Constant(integers, [number] * value.type.count)
+            for number in (digits, bias << digits)
+        )
+        bits = builder.shl(builder.bitcast(value, integers), shift)
+        return builder.bitcast(builder.add(bits, one), value.type)
+
+    return a(a), generate
 
 
 # Questions about each lane, answered by masks.

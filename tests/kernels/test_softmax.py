@@ -16,6 +16,8 @@ CASES = [
     ((2, 3, 5, 4), 1),
     ((2, 3, 5, 4), -1),
     ((2, 1, 3), 1),
+    ((2, 37), 1),
+    ((1, 3, 261), 1),
     ((0, 3), 1),
     ((3, 0), 0),
 ]
@@ -72,6 +74,28 @@ def test_nan_and_infinities_are_those_of_pytorch(name):
     output = getattr(softmax, f"{name}_forward")(input, 1)
     wanted = getattr(torch, name)(torch.tensor(input), 1)
     assert_allclose(output, wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape, axis", [((3, 41), 0), ((41, 3), 1)])
+def test_vectors_keep_nan_and_infinities_in_their_rows_as_the_plain_rung(shape, axis, dtype):
+    """Along the last axis and across it; each row or column has one such number, or is fine."""
+    rng = np.random.default_rng(0)
+    input = rng.standard_normal(shape).astype(dtype)
+    for place in range(0, 41, 2):
+        index = (1, place) if axis == 0 else (place, 1)
+        input[index] = rng.choice([np.nan, np.inf, -np.inf, 300, -300])
+    outer, inner = (1, 41) if axis == 0 else (41, 1)
+    rows = input.reshape(outer, 3, inner)
+    for name in ("softmax", "log_softmax"):
+        plain, plain_grad = np.empty_like(rows), np.empty_like(rows)
+        getattr(softmax, f"{name}_forward_cpu")(rows, plain)
+        output = getattr(softmax, f"{name}_forward")(input, axis)
+        assert_allclose(output, plain.reshape(shape), **close(dtype))
+        getattr(softmax, f"{name}_backward_cpu")(rows, plain, plain_grad)
+        grad_input = getattr(softmax, f"{name}_backward")(input, plain.reshape(shape), axis)
+        wanted = plain_grad.reshape(shape)
+        assert_allclose(grad_input, wanted, rtol=1e-5, atol=300 * close(dtype)["atol"])
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])

@@ -16,9 +16,11 @@ from minicnn.kernels._vector import (
     join_pairs,
     lane_numbers,
     lanes_of,
+    largest_lane,
     load_masked,
     load_vector,
     maximum,
+    power_of_two,
     prefetch,
     select,
     split_pairs,
@@ -104,17 +106,38 @@ def measure(a, out, total):
     x = load_vector(a, 0)
     store_vector(out, 0, square_root(absolute(x)) / (2.0 - x))
     total[0] = sum_lanes(x)
+    total[1] = largest_lane(x)
 
 
 @both_dtypes
 def test_roots_quotients_and_the_sum_of_all_lanes(rng, dtype):
     a = numbers(rng, lanes_of(np.dtype(dtype)), dtype)
-    out, total = np.empty_like(a), np.empty(1, dtype)
+    out, total = np.empty_like(a), np.empty(2, dtype)
     measure(a, out, total)
     exact = a.astype(np.float64)
     close = 8 * np.finfo(dtype).eps
     np.testing.assert_allclose(out, np.sqrt(np.abs(exact)) / (2 - exact), rtol=close)
-    np.testing.assert_allclose(total, exact.sum(), rtol=0, atol=close * np.abs(a).sum())
+    np.testing.assert_allclose(total[0], exact.sum(), rtol=0, atol=close * np.abs(a).sum())
+    assert total[1] == a.max()
+    for place in range(a.size):
+        some = a.copy()
+        some[place] = np.nan
+        measure(some, out, total)
+        assert np.isnan(total[0]) and total[1] == np.nanmax(some)
+
+
+@jit
+def raise_two(a, out):
+    store_vector(out, 0, power_of_two(load_vector(a, 0)))
+
+
+@pytest.mark.parametrize("dtype, round", [(np.float32, 1.5 * 2**23), (np.float64, 1.5 * 2**52)])
+def test_powers_of_two(dtype, round):
+    lanes = lanes_of(np.dtype(dtype))
+    exponents = np.linspace(-126, 127, lanes).round()
+    a, out = (exponents + round).astype(dtype), np.empty(lanes, dtype)
+    raise_two(a, out)
+    np.testing.assert_array_equal(out, 2.0**exponents)
 
 
 @jit
