@@ -114,7 +114,7 @@ def product_case(size: int) -> Case:
     call: Callable[..., Any] = partial(gemm.gemm, a, b)
     return Case(
         f"product of {size} x {size}",
-        [Side(rung, partial(call, algorithm=rung)) for rung in rungs(call)],
+        [_rung_side(partial(call, algorithm=rung), rung) for rung in rungs(call)],
         lambda name, results: check_product(a, b, results[name]),
         "gemm",
         flops=2 * size**3,

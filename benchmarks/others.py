@@ -138,7 +138,10 @@ def _pads(size: Any, kernel: Any, stride: Any, padding: Any, layer: nn.MaxPool2d
 
 def _every(size: int, kernel: int) -> Array:
     """Return the matrix (out, size) that averages every `kernel` neighbours."""
-    return np.kron(np.eye(size // kernel), np.full((1, kernel), 1 / kernel)).astype(np.float32)
+    out = size // kernel
+    matrix = np.zeros((out, size), np.float32)
+    matrix[:, : out * kernel] = np.kron(np.eye(out), np.full((1, kernel), 1 / kernel))
+    return matrix
 
 
 def _adaptive(x: Any, output_size: Any, ops: Any) -> Any:
@@ -154,10 +157,10 @@ def _adaptive(x: Any, output_size: Any, ops: Any) -> Any:
 
 def _average(x: Any, matrices: list[Array], ops: Any) -> Any:
     """Average along the rows and the columns of each map, as two products."""
-    if matrices[0].shape[0] == 1:
-        return x.mean((2, 3)).reshape(*x.shape[:2], 1, 1)
     rows, columns = matrices
-    if rows.shape[0] == rows.shape[1]:
+    if len(rows) == len(columns) == 1:
+        return x.mean((2, 3)).reshape(*x.shape[:2], 1, 1)
+    if all(len(matrix) == size for matrix, size in zip(matrices, x.shape[2:], strict=True)):
         return x
     return ops.array(rows) @ x @ ops.array(np.ascontiguousarray(columns.T))
 

@@ -67,8 +67,8 @@ def _ratios(figure: Figure, run: report.Run) -> None:
     axes.set_yticks(range(len(cases)), [case["name"] for case in cases])
     axes.invert_yaxis()
     axes.set_xlabel("times faster than the other; left of 1, slower")
-    axes.set_title(f"{run['benchmark']}, {run['settings']['threads']} threads each side")
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(f"{run['benchmark']}, {_threads(run)} each side")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     _quiet(axes)
 
 
@@ -89,9 +89,10 @@ def _roofline(figure: Figure, run: report.Run) -> None:
         f"{peak / 1e9:.0f} GFLOP/s of multiply-adds", (x[-1], peak / 1e9), ha="right",
         xytext=(0, 4), textcoords="offset points", color=SOFT_INK,
     )  # fmt: skip
+    halfway = np.sqrt(x[0] * peak / bandwidth)
     axes.annotate(
-        f"{bandwidth / 1e9:.0f} GB/s", (x[0], bandwidth * x[0] / 1e9), xytext=(4, 12),
-        textcoords="offset points", color=SOFT_INK,
+        f"{bandwidth / 1e9:.0f} GB/s of copying", (halfway, bandwidth * halfway / 1e9), ha="right",
+        xytext=(-6, 6), textcoords="offset points", color=SOFT_INK,
     )  # fmt: skip
     families = list(dict.fromkeys(family for *_, family, _ in dots))
     for family, colour in zip(families, COLOURS, strict=False):
@@ -109,9 +110,14 @@ def _roofline(figure: Figure, run: report.Run) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("operations a byte, each array moved once")
     axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"Roofline, {run['machine']['cpu']}, {run['settings']['threads']} threads")
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(f"Roofline, {run['machine']['cpu']}, {_threads(run)}")
+    figure.legend(frameon=False, loc="outside lower center", ncols=5)
     _quiet(axes)
+
+
+def _threads(run: report.Run) -> str:
+    count = run["settings"]["threads"]
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _quiet(axes: Axes) -> None:

@@ -198,14 +198,23 @@ def _refusing(side: Side) -> Iterator[None]:
 
 
 def alternate(sides: list[Side], settings: Settings) -> None:
-    """Time the rounds: every side once a round, every second round in reverse order."""
-    calls = {id(side): _calls(side, settings) for side in sides}
+    """Time the rounds: every side once a round, every second round in reverse order.
+
+    A side that breaks down on the way is refused, and the others go on.
+    """
+    calls: dict[int, tuple[int, int]] = {}
+    for side in sides:
+        with _refusing(side):
+            calls[id(side)] = _calls(side, settings)
     for number in range(settings.rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
+            if side.wrong:
+                continue
             count, settling = calls[id(side)]
-            if settling:
-                side.run(settling, settings.clock)
-            side.seconds.append(side.run(count, settings.clock) / count)
+            with _refusing(side):
+                if settling:
+                    side.run(settling, settings.clock)
+                side.seconds.append(side.run(count, settings.clock) / count)
 
 
 def _calls(side: Side, settings: Settings) -> tuple[int, int]:

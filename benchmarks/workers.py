@@ -122,7 +122,7 @@ class WorkerSide(Side):
     def finish(self) -> None:
         if self.worker is None:
             return
-        if self.seconds:
+        if self.seconds and not self.wrong:
             self.peak_bytes = self.worker.ask("memory")["bytes"]
             self.transfer = self.worker.ask("transfer")["seconds"]
         self.worker.close()

@@ -38,3 +38,15 @@ class Restless(Engine):
 class Failing(Engine):
     def step(self):
         raise MemoryError("no room for this")
+
+
+class Dying(Engine):
+    """Ends its process in the fifth step."""
+
+    steps = 0
+
+    def step(self):
+        self.steps += 1
+        if self.steps == 5:
+            os._exit(3)
+        return np.zeros((1, 1))

@@ -43,6 +43,13 @@ def test_a_process_that_fails_is_refused_with_its_last_word():
     assert failing.worker is None
 
 
+def test_a_process_that_dies_on_the_way_leaves_the_others_to_go_on():
+    dying, living = side("Dying"), side("Told")
+    measure(Case("case", [dying, living], lambda *_: None), Settings(rounds=3, seconds=0))
+    assert dying.wrong == "the process ended with 3: no word"
+    assert len(living.seconds) == 3 and living.peak_bytes is not None
+
+
 @linux
 def test_an_answer_counts_once_the_threads_sleep():
     restless = side("Restless")
@@ -118,13 +125,16 @@ def test_dropout_is_off_only_for_a_while():
 @pytest.mark.parametrize("network", ["lenet", "alexnet_paper"])
 def test_the_twins_of_torchs_side_have_our_keys(network, tmp_path):
     pytest.importorskip("torchvision")
+    import torch
+
     from benchmarks import pytorch
     from minicnn.models import create_model
     from minicnn.nn.init import skip_init
 
     with skip_init():
         keys = set(create_model(Job(network, TRAINING, 2, 1, "").table.ours).state_dict())
-    twin = pytorch.lenet() if network == "lenet" else pytorch.alexnet_paper()
+    with torch.device("meta"):
+        twin = pytorch.lenet() if network == "lenet" else pytorch.alexnet_paper()
     assert set(twin.state_dict()) == keys
 
 
