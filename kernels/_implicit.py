@@ -344,12 +344,18 @@ def convolve(source, grid, offsets, packed, bias, rows, output, first_row, targe
     area = grid.height * grid.width
     places = grid.batch * area
     all_panels = (places + width - 1) // width
-    # A multiple of TASKS, equal but for one panel, so that two or four threads end together.
-    tasks = (all_panels + PANELS * TASKS - 1) // (PANELS * TASKS) * TASKS
-    pitch = (all_panels + tasks - 1) // tasks * width if tasks else 0
     row_panels = (rows + ROWS - 1) // ROWS
+    # A multiple of TASKS, equal but for one panel, so that two or four threads end together. Few
+    # panels are a task each, and again for the other half of the rows.
+    tasks = (all_panels + PANELS * TASKS - 1) // (PANELS * TASKS) * TASKS
+    halves = 1
+    if all_panels < TASKS:
+        tasks, halves = all_panels, min(2, row_panels)
+    pitch = (all_panels + tasks - 1) // tasks * width if tasks else 0
     dense = target.step_h == 1 and target.step_w == 1
-    for task in prange(tasks):
+    for part in prange(tasks * halves):
+        task, half = part // halves, part % halves
+        first_panel, last_panel = half * row_panels // halves, (half + 1) * row_panels // halves
         first = task * all_panels // tasks * width
         count = min((task + 1) * all_panels // tasks * width, places) - first
         here = (count + width - 1) // width
@@ -366,7 +372,7 @@ def convolve(source, grid, offsets, packed, bias, rows, output, first_row, targe
                     source, 0, offsets, k_first, k_last, grid, first + panel * width, vectors,
                     lanes, starts, masks, windows, panel * width * block,
                 )  # fmt: skip
-            for row_panel in range(row_panels):
+            for row_panel in range(first_panel, last_panel):
                 r = row_panel * ROWS
                 valid = min(ROWS, rows - r)
                 weights = (k_first * row_panels + row_panel * (k_last - k_first)) * ROWS
