@@ -40,7 +40,8 @@ from minicnn.kernels._panels import (
     pack_rows,
     transpose,
 )
-from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile, tile_columns
+from minicnn.kernels._thin import THIN, THIN_DEPTH, multiply_dots, multiply_rows_of_b
+from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows, multiply_tile
 from minicnn.kernels._vector import REGISTER_BITS, load_masked, load_vector, store_masked
 
 Array = NDArray
@@ -53,6 +54,7 @@ TASK_PRODUCTS = 1 << 18
 TASK_VECTORS = 6
 TASK_ROWS = 256
 PANEL_ROWS = 8
+PIECE = 64
 STRIP = 8
 
 BLOCKS = 128  # about as many as a large GPU has multiprocessors
@@ -69,29 +71,50 @@ def gemm_reference(a: Array, b: Array) -> Array:
     return c
 
 
-def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str = "tiled") -> Array:
+def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str | None = None) -> Array:
     """Multiply (M, K) by (K, N) into (M, N).
 
-    `out` must be C-contiguous. `algorithm` is a rung: "plain" or "tiled", on CUDA devices also
-    "plain_shared".
+    `out` must be C-contiguous. `algorithm` is a rung: "plain", "tiled" or "thin", on CUDA devices
+    "plain", "plain_shared" or "tiled". By default it is the fastest one for the shapes.
     """
     xp = array_module("gemm", a)
-    c = empty(xp, (a.shape[0], b.shape[1]), a.dtype) if out is None else out
-    rungs = ("plain", "tiled") if xp is np else ("plain", "plain_shared", "tiled")
-    if algorithm not in rungs:
+    c = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+    rungs = ("plain", "tiled", "thin") if xp is np else ("plain", "plain_shared", "tiled")
+    if algorithm is not None and algorithm not in rungs:
         expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
         raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
     if xp is not np:
-        _run_rung(xp, a, b, c, algorithm)
+        _run_rung(xp, a, b, c, algorithm or "tiled")
     elif algorithm == "plain":
         gemm_plain_cpu(contiguous(a), contiguous(b), c)
+    elif algorithm == "thin" or (algorithm is None and _is_thin(a, b)):
+        _multiply_thin(a, b, c)
     else:
         a, a_transposed = _storage(a)
         b, b_transposed = _storage(b)
-        width = tile_columns(c.dtype)
-        splits = _splits(c.shape[1], a.shape[0] if a_transposed else a.shape[1], width)
-        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits)
+        depth = a.shape[0] if a_transposed else a.shape[1]
+        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, _splits(*c.shape, depth))
     return c
+
+
+def _is_thin(a: Array, b: Array) -> bool:
+    """Tell whether so little is to be done with each number that memory is the bound."""
+    return min(a.shape[0], b.shape[1]) <= THIN or a.shape[1] <= THIN_DEPTH
+
+
+def _multiply_thin(a: Array, b: Array, c: Array) -> None:
+    """Multiply with whatever is thin copied to rows, and the larger matrix as it lies."""
+    if b.shape[1] < a.shape[0] and a.shape[1] > THIN_DEPTH:
+        thin, large, target = b.T, a.T, np.empty(c.shape[::-1], c.dtype)
+    else:
+        thin, large, target = a, b, c
+    large, large_transposed = _storage(large)
+    if large_transposed:
+        multiply_dots(contiguous(thin), large, target)
+    else:
+        multiply_rows_of_b(contiguous(thin), large, target)
+    if target is not c:
+        c[...] = target.T
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -110,13 +133,13 @@ def matmul(a: Array, b: Array) -> Array:
     return c
 
 
-def _splits(columns: int, depth: int, width: int) -> int:
-    """Return into how many parts to cut the depth: several if C is narrow and the sums are long.
+def _splits(rows: int, columns: int, depth: int) -> int:
+    """Return into how many parts to cut the depth: several if C is small and the sums are long.
 
     The number follows from the shapes alone, so the bits do not depend on the number of threads.
     """
-    narrow = columns <= 4 * width
-    return max(1, min(TASKS, depth // (2 * DEPTH))) if narrow else 1
+    pieces = max(1, rows // PIECE) * max(1, columns // PIECE)
+    return max(1, min(TASKS // pieces, depth // (2 * DEPTH)))
 
 
 def _storage(matrix: Array) -> tuple[Array, bool]:

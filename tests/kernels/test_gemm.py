@@ -110,7 +110,8 @@ def test_integers_and_mixed_dtypes_are_numpys():
 
 
 def test_unknown_rung_and_foreign_array():
-    with pytest.raises(ValueError, match="algorithm: got 'fast', expected 'plain' or 'tiled'"):
+    rungs = "algorithm: got 'fast', expected 'plain', 'tiled' or 'thin'"
+    with pytest.raises(ValueError, match=rungs):
         gemm(np.ones((1, 1)), np.ones((1, 1)), algorithm="fast")
     with pytest.raises(TypeError, match="gemm: expected a NumPy array or one on a CUDA"):
         gemm([[1.0]], [[1.0]])
