@@ -81,6 +81,8 @@ def collect(
 ) -> dict[str, Any]:
     """Measure, naming each case as it is done; return the run.
 
+    The file is written after every case, so that what was measured is kept whatever comes.
+
     Raises:
         ClickException: for arguments out of range.
     """
@@ -96,11 +98,11 @@ def collect(
         with Console(stderr=True).status("measuring") as status:
             for case in cases:
                 run["cases"].append(case.as_dict())
+                if json_path is not None:
+                    report.save(run, json_path)
                 status.update(f"{len(run['cases'])} measured, the last: {case.name}")
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    if json_path is not None:
-        report.save(run, json_path)
     return run
 
 
@@ -171,7 +173,7 @@ def ladder(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     cases = room.run(layer, size, batch_scale, settings)
-    run = collect("ladder", cases, settings, None)
+    run = collect("ladder", cases, settings, json_path)
     table = Table("", "rung", title="The ladder")
     for column in ("rate", "of the peak"):
         table.add_column(column, justify="right")

@@ -71,10 +71,10 @@ class Ours(Engine):
         minicnn.manual_seed(0)
         self.device = device
         self.model = create_model(job.table.ours)
-        if not Path(job.weights).exists():
-            save_state_dict(job.weights, self.model.state_dict())
-        elif device != "cpu":
+        if Path(job.weights).exists():
             self.model.load_state_dict(load_state_dict(job.weights))
+        else:
+            save_state_dict(job.weights, self.model.state_dict())
         self.model.to(device).train(job.mode == TRAINING)
         self.images, self.labels = (minicnn.tensor(x).to(device) for x in job.data())
         self.optimizer = optim.SGD(self.model.parameters(), **OPTIONS)

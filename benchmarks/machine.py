@@ -46,6 +46,8 @@ def restart(wanted: Mapping[str, str]) -> None:
 
 def describe() -> dict[str, object]:
     """Return the processor, the system and the versions of all that takes part."""
+    import numpy as np
+
     from minicnn import __version__
     from minicnn.kernels._vector import REGISTER_BITS
 
@@ -55,6 +57,8 @@ def describe() -> dict[str, object]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    versions["blas"] = f"{blas['name']} {blas.get('version', '')}".strip()
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -84,15 +84,16 @@ def geometric_mean(values: Iterable[float]) -> float:
 def means(run: Run) -> Iterator[tuple[str, str, float, int]]:
     """Yield family, opponent, geometric mean of the ratios, and how many they are.
 
-    Each family by itself, then "all" if there are several.
+    Each family by itself, then all of them if there are several, last the ratios of the medians.
     """
     families: dict[str, list[dict[str, Any]]] = {}
     for case in run["cases"]:
         families.setdefault(case["family"], []).append(case)
-    groups = [*families.items(), *([("all", run["cases"])] if len(families) > 1 else [])]
-    for family, cases in groups:
+    groups = [(family, cases, "best") for family, cases in families.items()]
+    groups += [("all", run["cases"], "best")] if len(families) > 1 else []
+    for family, cases, what in [*groups, ("all, medians", run["cases"], "median")]:
         for opponent in (*opponents(run), BEST_OTHER):
-            found = [r for case in cases if (r := ratio(case, opponent)) is not None]
+            found = [r for case in cases if (r := ratio(case, opponent, what)) is not None]
             if found:
                 yield family, opponent, geometric_mean(found), len(found)
 
