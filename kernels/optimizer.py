@@ -203,11 +203,13 @@ def adam_step_cpu(
     gradient, step_size, rate1, beta2, rate2, root_correction2, eps, shrink, weight_decay,
     parameter, exp_avg, exp_avg_sq,
 ):  # fmt: skip
+    # np.divide, not /: Numba's operator tests the divisor for 0, and the loop would stay scalar.
+    scale = np.divide(parameter.dtype.type(1), root_correction2)
     for i in prange(parameter.size):
         g = gradient[i]
         if weight_decay != 0:
             g += weight_decay * parameter[i]
         exp_avg[i] += rate1 * (g - exp_avg[i])
         exp_avg_sq[i] = beta2 * exp_avg_sq[i] + rate2 * g * g
-        denominator = math.sqrt(exp_avg_sq[i]) / root_correction2 + eps
-        parameter[i] = shrink * parameter[i] - step_size * exp_avg[i] / denominator
+        denominator = math.sqrt(exp_avg_sq[i]) * scale + eps
+        parameter[i] = shrink * parameter[i] - np.divide(step_size * exp_avg[i], denominator)
