@@ -132,6 +132,7 @@ def kernels(
     from benchmarks import report
 
     settings = prepare(threads, clock, rounds, plot_path, KERNEL_TURN)
+    machine.load_torch()
     from benchmarks.kernels import run as measured
 
     run = collect("kernels", measured(only, batch_scale, settings), settings, json_path)
@@ -166,6 +167,7 @@ def ladder(
     from benchmarks import report
 
     settings = prepare(threads, clock, rounds, plot_path, KERNEL_TURN)
+    machine.load_torch()
     from benchmarks import ladder as room
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
@@ -42,6 +43,15 @@ def restart(wanted: Mapping[str, str]) -> None:
     if dict(os.environ) != dict(wanted):
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], dict(wanted))
+
+
+def load_torch() -> None:
+    """Import PyTorch, where it is installed, before minicnn, which sets how long idle threads spin.
+
+    An OpenMP reads that when it is loaded: so PyTorch's keeps its own setting.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        import torch  # noqa: F401
 
 
 def describe() -> dict[str, object]:
