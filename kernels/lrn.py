@@ -24,6 +24,8 @@ else: scale^-0.75 is two roots and a division, 4 to 6 times as fast as `pow`.
 
 Rungs, slow to fast:
     plain   every window is summed afresh
+    vectors (CPU, beta 0.75) sums in registers, and both powers from one division and two roots
+            (`_lrn.py`): 4.7 ms forward and 7.7 backward for 16 x 96 x 55 x 55, not 8.4 and 22.6
     window  (GPU, forward) the window slides: one square comes in, one goes out, whatever the size.
             A sum that fell below a quarter of its peak is taken afresh, because what is left of it
             may be rounding error; so is NaN, which subtracting an infinity leaves behind. On the
@@ -43,6 +45,7 @@ from numpy.typing import NDArray
 from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import launch
+from minicnn.kernels._lrn import lrn_backward_vectors, lrn_forward_vectors
 
 Array = NDArray
 
@@ -109,9 +112,12 @@ def lrn_forward(
     values = _planes(input)
     settings = size, *(input.dtype.type(number) for number in (alpha, beta, k))
     if xp is np:
-        lrn_forward_cpu(
-            values, *settings, output.reshape(values.shape), scale.reshape(values.shape)
-        )
+        results = output.reshape(values.shape), scale.reshape(values.shape)
+        if beta == 0.75:
+            size, alpha, _, k = settings
+            lrn_forward_vectors(values, size, alpha, k, *results)
+        else:
+            lrn_forward_cpu(values, *settings, *results)
         return output, scale
     sizes = values.shape[1:]
     if algorithm == "plain":
@@ -138,7 +144,9 @@ def lrn_backward(
     grad_input = empty(xp, input.shape, input.dtype)
     arrays = [_planes(array) for array in (grad_output, input, output, scale)]
     settings = size, input.dtype.type(alpha), input.dtype.type(beta)
-    if xp is np:
+    if xp is np and beta == 0.75:
+        lrn_backward_vectors(*arrays, *settings[:2], grad_input.reshape(arrays[1].shape))
+    elif xp is np:
         lrn_backward_cpu(*arrays, *settings, grad_input.reshape(arrays[1].shape))
     else:
         sizes = arrays[1].shape[1:]

@@ -103,6 +103,26 @@ def test_large_and_infinite_values_stay_within_their_windows():
     assert_array_equal(output[0, untouched], wanted[0, untouched])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1.0, 0.0])
+def test_vectors_equal_the_plain_rung(k, dtype):
+    """With every kind of number in some window, and with windows of zeros where k is 0."""
+    rng = np.random.default_rng(0)
+    values, grads = rng.standard_normal((2, 2, 9, 261)).astype(dtype)
+    special = [np.nan, np.inf, -np.inf, 1e15, 1e-15, 0, -0.0]
+    for place in range(0, 261, 3):
+        values[0, place % 9, place] = special[place % 7]
+        values[1, :, place] = 0
+        grads[1, place % 9, place + 1] = special[place % 7]
+    size, alpha, beta, base = 5, dtype(ALPHA), dtype(0.75), dtype(k)
+    plain, vectors = np.empty((2, 3, *values.shape), dtype)
+    lrn.lrn_forward_cpu(values, size, alpha, beta, base, plain[0], plain[1])
+    lrn.lrn_forward_vectors(values, size, alpha, base, vectors[0], vectors[1])
+    lrn.lrn_backward_cpu(grads, values, plain[0], plain[1], size, alpha, beta, plain[2])
+    lrn.lrn_backward_vectors(grads, values, plain[0], plain[1], size, alpha, vectors[2])
+    assert_allclose(vectors, plain, rtol=close(dtype)["rtol"] * 10, atol=close(dtype)["atol"])
+
+
 def test_the_window_slides_unless_told_otherwise(gpu):
     input = array_module(gpu).ones((2, 4, 9), np.float32)
     with _launch.record() as launches:
