@@ -73,8 +73,8 @@ def _run_op(name: str, dtype: np.dtype) -> None:
             output.sum().backward(retain_graph=True)
 
 
-def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
-    if tensor.dtype.kind != "f":
+def _cast(tensor: Tensor | None, dtype: np.dtype) -> Tensor | None:
+    if tensor is None or tensor.dtype.kind != "f":
         return tensor
     cast = tensor.detach().to(dtype)
     cast.requires_grad = tensor.requires_grad
