@@ -14,6 +14,7 @@ import numpy as np
 
 from minicnn.kernels._exp import exp_vector
 from minicnn.kernels._jit import inline_jit, parallel_jit, prange
+from minicnn.kernels._sum import dot_run, sum_run
 from minicnn.kernels._vector import (
     full_vector,
     lane_count,
@@ -86,23 +87,24 @@ def softmax_of_runs_backward(grad_output, output, logarithm, grad_input):
         start = row * classes
         end = start + classes
         zero = zero_vector(output)
-        total = zero
-        for i in range(start, end, lanes):
-            mask = _mask(end - i, lanes)
-            grad = load_masked(grads, i, mask, zero)
-            if logarithm:
-                total = total + grad
-            else:
-                total = grad * load_masked(values, i, mask, zero) + total
-        whole = full_vector(output, sum_lanes(total))
-        for i in range(start, end, lanes):
-            mask = _mask(end - i, lanes)
-            grad = load_masked(grads, i, mask, zero)
-            value = load_masked(values, i, mask, zero)
-            if logarithm:
-                store_masked(result, i, mask, grad - exp_vector(value) * whole)
-            else:
-                store_masked(result, i, mask, value * (grad - whole))
+        if logarithm:
+            total = sum_run(grads, start, classes)
+        else:
+            total = dot_run(grads, values, start, classes)
+        whole = full_vector(output, total)
+        i = start
+        while i + lanes <= end:
+            grad, value = load_vector(grads, i), load_vector(values, i)
+            store_vector(result, i, _gradient(grad, value, whole, logarithm))
+            i += lanes
+        mask = _mask(end - i, lanes)
+        grad, value = load_masked(grads, i, mask, zero), load_masked(values, i, mask, zero)
+        store_masked(result, i, mask, _gradient(grad, value, whole, logarithm))
+
+
+@inline_jit
+def _gradient(grad, value, whole, logarithm):
+    return grad - exp_vector(value) * whole if logarithm else value * (grad - whole)
 
 
 @parallel_jit
@@ -174,8 +176,5 @@ def softmax_of_columns_backward(grad_output, output, logarithm, grad_input):
                 place = start + i * inner + x
                 grad = load_masked(grads, place, mask, zero)
                 value = load_masked(values, place, mask, zero)
-                whole = load_vector(total, x)
-                if logarithm:
-                    store_masked(result, place, mask, grad - exp_vector(value) * whole)
-                else:
-                    store_masked(result, place, mask, value * (grad - whole))
+                gradient = _gradient(grad, value, load_vector(total, x), logarithm)
+                store_masked(result, place, mask, gradient)

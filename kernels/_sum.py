@@ -81,3 +81,25 @@ def sum_run(array, start, count):
         i += lanes
     rest = load_masked(array, start + i, (1 << (count - i)) - 1, zero_vector(array))
     return sum_lanes((a + b) + (c + (d + rest)))
+
+
+@jit
+def dot_run(a, b, start, count):
+    """Return the sum of a[i] * b[i] over a run of two flat arrays, from `start` on in both."""
+    lanes = lane_count(a)
+    end = start + count
+    v = w = x = y = zero_vector(a)
+    i = start
+    while i + 4 * lanes <= end:
+        v = load_vector(a, i) * load_vector(b, i) + v
+        w = load_vector(a, i + lanes) * load_vector(b, i + lanes) + w
+        x = load_vector(a, i + 2 * lanes) * load_vector(b, i + 2 * lanes) + x
+        y = load_vector(a, i + 3 * lanes) * load_vector(b, i + 3 * lanes) + y
+        i += 4 * lanes
+    while i + lanes <= end:
+        v = load_vector(a, i) * load_vector(b, i) + v
+        i += lanes
+    mask = (1 << (end - i)) - 1
+    zero = zero_vector(a)
+    w = load_masked(a, i, mask, zero) * load_masked(b, i, mask, zero) + w
+    return sum_lanes((v + w) + (x + y))

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from minicnn.kernels._jit import jit
-from minicnn.kernels._sum import sum_around, sum_run
+from minicnn.kernels._sum import dot_run, sum_around, sum_run
 
 
 @jit
 def sum_of(array, start, count, out):
     out[0] = sum_run(array, start, count)
+
+
+@jit
+def dot_of(a, b, start, count, out):
+    out[0] = dot_run(a, b, start, count)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -25,6 +30,11 @@ def test_runs_of_every_length(count, dtype):
     run = array[4 : 4 + count].astype(np.float64)
     close = 4 * np.finfo(dtype).eps * np.abs(run).sum()
     np.testing.assert_allclose(out[0], math.fsum(run), rtol=0, atol=close)
+    other = np.random.default_rng(1).standard_normal(array.size).astype(dtype)
+    dot_of(array, other, 4, count, out)
+    products = run * other[4 : 4 + count]
+    close = 4 * np.finfo(dtype).eps * np.abs(products).sum()
+    np.testing.assert_allclose(out[0], math.fsum(products), rtol=0, atol=close)
 
 
 def test_nan_and_infinities_stay():
