@@ -5,19 +5,29 @@ row-major; A and B may each be a transposed view. 2 M N K flops over M K + K N +
 larger the matrices, the more arithmetic each byte carries, which is why convolutions are turned
 into one large product.
 
-Rungs, slow to fast, with the idea each adds:
+Rungs, with the idea each adds:
     plain   one iteration owns a row of C and adds to it one row of B after the other; every access
             is contiguous, but each element of C is loaded and stored K times
-    tiled   a tile of C lives in registers while k runs, so C is touched once in DEPTH steps;
-            A and B are first copied ("packed") into panels in the order in which the tile reads
-            them; why the tile has the size it has is told in `_tile.py`
-On CUDA devices a rung stands between the two, plain_shared; `gemm.cu` tells what each adds there.
+    tiled   a tile of C lives in registers while k runs, so C is touched once in DEPTH steps; why
+            the tile has the size it has is told in `_tile.py`. What the tile cannot read well as it
+            lies is first copied ("packed") in the order in which it is read: `_panels.py`
+    thin    where M, N or K is small there is nothing to keep in registers, and memory is what takes
+            time: the large matrix is read once, as it lies, in long runs: `_thin.py`
+By default thin matrices take the last, all others the tile. On CUDA devices a rung stands between
+plain and tiled, plain_shared, and there is no thin; `gemm.cu` tells what each adds there.
 
-    packed A: [k block][panel of ROWS rows][k][row]        read in order, one panel stays in L1
-    packed B: [panel of VECTORS * lanes columns][k][column]     a task's panels stay in L2
+The tile broadcasts single numbers of A and loads registers of B:
 
-A task is a run of B's panels (and, where C is narrow, a part of the depth); tasks share nothing
-they write.
+    B   packed for DEPTH steps of k at a time, [panel][k][column]; the second-level cache holds it
+        while all tiles of a task run past it
+    A   a row that lies in memory as a row is read there, eight streams side by side: a weight of
+        151 MB is read once and copied never. A that lies across is packed, [panel][k][row]
+    C   C^T = B^T A^T. The roles can be exchanged, and are where B lies across and is the larger
+        one: x @ W.T with a small batch streams through W's rows and packs x. Sums of C^T are kept
+        beside, and turned when they are complete
+
+A task owns some rows and some columns of C and, where C is small, a part of the depth. Tasks follow
+from the shapes alone and share nothing they write, so the bits do not depend on the threads.
 
 Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, sections 4
 to 6.
@@ -25,7 +35,7 @@ to 6.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +57,13 @@ from minicnn.kernels._vector import REGISTER_BITS, load_masked, load_vector, sto
 Array = NDArray
 
 
-DEPTH = 384  # one panel of A: 8 x 384 floats = 12 KB, a quarter of the first-level cache
+DEPTH = 384  # eight rows of A are 12 KB of floats, a quarter of the first-level cache
+PACKED = 256 * DEPTH  # numbers of B at a time: 384 KB of floats, for the second-level cache
 TASKS = 8  # into how many pieces the work is cut, if it is large enough
-BLOCK = 256 * 384  # numbers of B packed at once: 384 KB of floats, for the second-level cache
-TASK_PRODUCTS = 1 << 18
-TASK_VECTORS = 6
-TASK_ROWS = 256
-PANEL_ROWS = 8
-PIECE = 64
-STRIP = 8
+TASK_PRODUCTS = 1 << 18  # fewer multiply-adds are not worth a task
+TASK_ROWS = 64  # a task packs its own B; with fewer rows of A that would take too long
+SWAPPED_ROWS = 256  # of C^T, at most: a task's sums stay in the second-level cache
+STRIP = 8  # panels of A packed at a time: eight by eight columns are four cache lines
 
 BLOCKS = 128  # about as many as a large GPU has multiprocessors
 BLOCK_DEPTH = 256  # a shorter part of the depth is not worth a block of its own
@@ -78,7 +86,7 @@ def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str | None 
     "plain", "plain_shared" or "tiled". By default it is the fastest one for the shapes.
     """
     xp = array_module("gemm", a)
-    c = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+    c = empty(xp, (a.shape[0], b.shape[1]), a.dtype) if out is None else out
     rungs = ("plain", "tiled", "thin") if xp is np else ("plain", "plain_shared", "tiled")
     if algorithm is not None and algorithm not in rungs:
         expected = ", ".join(map(repr, rungs[:-1])) + f" or {rungs[-1]!r}"
@@ -103,17 +111,17 @@ def _is_thin(a: Array, b: Array) -> bool:
 
 
 def _multiply_thin(a: Array, b: Array, c: Array) -> None:
-    """Multiply with whatever is thin copied to rows, and the larger matrix as it lies."""
-    if b.shape[1] < a.shape[0] and a.shape[1] > THIN_DEPTH:
-        thin, large, target = b.T, a.T, np.empty(c.shape[::-1], c.dtype)
-    else:
-        thin, large, target = a, b, c
+    """Multiply with what is thin copied to rows, and the large matrix as it lies."""
+    if a.shape[1] <= THIN_DEPTH:
+        multiply_rows_of_b(contiguous(a), contiguous(b), c)
+        return
+    turned = b.shape[1] < a.shape[0]
+    thin, large = (b.T, a.T) if turned else (a, b)
+    target = np.empty(c.shape[::-1], c.dtype) if turned else c
     large, large_transposed = _storage(large)
-    if large_transposed:
-        multiply_dots(contiguous(thin), large, target)
-    else:
-        multiply_rows_of_b(contiguous(thin), large, target)
-    if target is not c:
+    multiply = multiply_dots if large_transposed else multiply_rows_of_b
+    multiply(contiguous(thin), large, target)
+    if turned:
         c[...] = target.T
 
 
@@ -138,7 +146,7 @@ def _splits(rows: int, columns: int, depth: int) -> int:
 
     The number follows from the shapes alone, so the bits do not depend on the number of threads.
     """
-    pieces = max(1, rows // PIECE) * max(1, columns // PIECE)
+    pieces = max(1, rows // TASK_ROWS) * max(1, columns // TASK_ROWS)
     return max(1, min(TASKS // pieces, depth // (2 * DEPTH)))
 
 
@@ -224,89 +232,54 @@ def gemm_plain_cpu(a, b, c):
                 c[m, n] += a_mk * b[k, n]
 
 
+class Rows(NamedTuple):
+    """The matrix whose numbers the tile broadcasts."""
+
+    array: Array  # flat, row-major; meant where tiles are read as they lie
+    packed: Array  # panels of ROWS rows
+    first_packed: int  # the first tile that is read from a panel
+    depth: int
+
+
 @parallel_jit
 def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits):
     """`splits` is how many parts the depth is cut into."""
     lanes = REGISTER_BITS // (8 * c.itemsize)
-    # C^T = B^T A^T, where that leaves the smaller matrix to be packed across.
     swapped = b_transposed and (a_transposed or c.shape[0] < c.shape[1])
     left, right = (b, a) if swapped else (a, b)
-    left_transposed = not b_transposed if swapped else a_transposed
-    right_transposed = not a_transposed if swapped else b_transposed
+    left_across = not b_transposed if swapped else a_transposed
+    right_across = not a_transposed if swapped else b_transposed
     rows, columns = (c.shape[1], c.shape[0]) if swapped else c.shape
-    depth = left.shape[0] if left_transposed else left.shape[1]
+    depth = left.shape[0] if left_across else left.shape[1]
     tiles, vectors = (rows + ROWS - 1) // ROWS, (columns + lanes - 1) // lanes
 
-    # Rows of A that lie in memory as rows are read there; all others are packed.
-    first_packed = 0 if left_transposed else rows // ROWS
-    panels = tiles - first_packed
-    packed = np.empty(panels * ROWS * depth, c.dtype)
-    strips = (panels + STRIP - 1) // STRIP
+    first_packed = 0 if left_across else rows // ROWS  # the rest of a tile is packed, with zeros
+    packed = np.empty((tiles - first_packed) * ROWS * depth, c.dtype)
+    operand = Rows(left.reshape(-1), packed, first_packed, depth)
+    strips = (tiles - first_packed + STRIP - 1) // STRIP
     if strips == 1:
-        pack_strip(left, left_transposed, first_packed, tiles, rows, depth, packed)
+        pack_strip(operand, left.shape[1], left_across, first_packed, tiles, rows)
     else:
         for strip in prange(strips):
             first = first_packed + strip * STRIP
-            pack_strip(
-                left,
-                left_transposed,
-                first,
-                min(tiles, first + STRIP),
-                rows,
-                depth,
-                packed[strip * STRIP * ROWS * depth :],
-            )
+            last = min(tiles, first + STRIP)
+            pack_strip(operand, left.shape[1], left_across, first, last, rows)
 
-    tasks = max(1, min(TASKS, rows * columns * depth // TASK_PRODUCTS))
-    most = max(1, BLOCK // (lanes * max(1, min(depth, DEPTH))))
-    column_parts = max((vectors + most - 1) // most, min(tasks, vectors // TASK_VECTORS))
-    row_parts = (tasks + column_parts * splits - 1) // (column_parts * splits)
-    if swapped:
-        row_parts = max(row_parts, rows // TASK_ROWS)
-    row_parts = max(1, min(row_parts, tiles // PANEL_ROWS))
-    partial = np.empty((splits if splits > 1 else 0, c.shape[0], c.shape[1]), c.dtype)
+    row_parts, column_parts = share(rows, columns, depth, splits, swapped, lanes)
     parts = row_parts * column_parts
-    if parts * splits == 1:
-        multiply_part(
-            left,
-            first_packed,
-            packed,
-            right,
-            right_transposed,
-            depth,
-            c,
-            swapped,
-            (0, rows),
-            (0, columns),
-            (0, depth),
-        )
+    blocks = (depth + DEPTH - 1) // DEPTH
+    partial = np.empty((splits if splits > 1 else 0, c.shape[0], c.shape[1]), c.dtype)
+    if parts * splits == 1:  # no thread needs to be woken
+        multiply_part(operand, right, right_across, c, swapped, (0, rows), (0, columns), (0, depth))
     else:
-        blocks = (depth + DEPTH - 1) // DEPTH
         for task in prange(parts * splits):
-            split, part = task // parts, task % parts
-            row_part, column_part = part // column_parts, part % column_parts
+            split, row, column = task // parts, task % parts // column_parts, task % column_parts
             multiply_part(
-                left,
-                first_packed,
-                packed,
-                right,
-                right_transposed,
-                depth,
-                c if splits == 1 else partial[split],
-                swapped,
-                (
-                    row_part * tiles // row_parts * ROWS,
-                    min(rows, (row_part + 1) * tiles // row_parts * ROWS),
-                ),
-                (
-                    column_part * vectors // column_parts * lanes,
-                    min(columns, (column_part + 1) * vectors // column_parts * lanes),
-                ),
-                (
-                    split * blocks // splits * DEPTH,
-                    min(depth, (split + 1) * blocks // splits * DEPTH),
-                ),
-            )
+                operand, right, right_across, c if splits == 1 else partial[split], swapped,
+                part_of(row, row_parts, tiles, ROWS, rows),
+                part_of(column, column_parts, vectors, lanes, columns),
+                part_of(split, splits, blocks, DEPTH, depth),
+            )  # fmt: skip
     if splits > 1:
         # Always in the same order, so that the sum does not depend on which thread was first.
         for m in prange(c.shape[0]):
@@ -318,126 +291,109 @@ def gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, splits):
 
 
 @jit
-def pack_strip(left, transposed, first, last, rows, depth, packed):
-    source = left.reshape(-1)
-    for panel in range(first, last):
-        m = panel * ROWS
+def share(rows, columns, depth, splits, swapped, lanes):
+    """Return into how many parts to cut the rows and the columns."""
+    tasks = max(1, min(TASKS, rows * columns * depth // TASK_PRODUCTS))
+    vectors = (columns + lanes - 1) // lanes
+    most = max(1, PACKED // (lanes * max(1, min(depth, DEPTH))))
+    # At least two panels of columns share what a tile reads of A.
+    column_parts = max((vectors + most - 1) // most, min(tasks, vectors // (2 * VECTORS)), 1)
+    row_parts = (tasks + column_parts * splits - 1) // (column_parts * splits)
+    if swapped:
+        row_parts = max(row_parts, rows // SWAPPED_ROWS)
+    return max(1, min(row_parts, rows // TASK_ROWS)), column_parts
+
+
+@jit
+def part_of(part, parts, pieces, size, end):
+    """Return where a part begins and ends if `parts` share pieces of a size evenly."""
+    return part * pieces // parts * size, min(end, (part + 1) * pieces // parts * size)
+
+
+@jit
+def pack_strip(operand, stride, across, first, last, rows):
+    """Pack tiles [first, last) of rows."""
+    for tile in range(first, last):
+        to = (tile - operand.first_packed) * ROWS * operand.depth
+        valid = min(ROWS, rows - tile * ROWS)
         pack_rows(
-            source,
-            left.shape[1],
-            transposed,
-            m,
-            min(ROWS, rows - m),
-            depth,
-            packed,
-            (panel - first) * ROWS * depth,
+            operand.array, stride, across, tile * ROWS, valid, operand.depth, operand.packed, to
         )
 
 
 @jit
-def multiply_part(
-    left,
-    first_packed,
-    packed,
-    right,
-    right_transposed,
-    depth,
-    c,
-    swapped,
-    row_range,
-    column_range,
-    steps,
-):
-    """Write rows [m_first, m_last) and columns [n_first, n_last) of left @ right to C or C^T."""
-    m_first, m_last = row_range
-    n_first, n_last = column_range
-    k_first, k_last = steps
+def multiply_part(operand, right, across, c, swapped, row_range, column_range, steps):
+    """Write a part of left @ right to C, or to C^T if the roles are exchanged."""
+    (m_first, m_last), (n_first, n_last), (k_first, k_last) = row_range, column_range, steps
+    array, packed, first_packed, depth = operand
     lanes = REGISTER_BITS // (8 * c.itemsize)
     vectors = (n_last - n_first + lanes - 1) // lanes
     panels = (vectors + VECTORS - 1) // VECTORS
-    source, across, flat, columns = left.reshape(-1), right.reshape(-1), c.reshape(-1), c.shape[1]
+    flat, columns, columns_stride = c.reshape(-1), c.shape[1], right.shape[1]
+    right_flat = right.reshape(-1)
+    # Sums of C^T, or else of a tile over the edge of C: what is valid is copied from here.
+    pitch = vectors * lanes if swapped else VECTORS * lanes
+    aside = (m_last - m_first + ROWS - 1) // ROWS * ROWS if swapped else ROWS
+    beside = np.empty(aside * pitch, c.dtype)
     if k_first == k_last:
-        if swapped:
-            c[n_first:n_last, m_first:m_last] = 0
-        else:
+        beside[:] = 0
+        if not swapped:
             c[m_first:m_last, n_first:n_last] = 0
     packed_right = np.empty(vectors * lanes * min(DEPTH, k_last - k_first), c.dtype)
-    # What cannot be written to C in whole tiles goes there from a block beside it.
-    pitch = vectors * lanes
-    block = np.empty(
-        (m_last - m_first + ROWS - 1) // ROWS * ROWS * pitch if swapped else ROWS * VECTORS * lanes,
-        c.dtype,
-    )
     for k in range(k_first, k_last, DEPTH):
         count = min(DEPTH, k_last - k)
         adding = k > k_first
-        if right_transposed:
-            pack_columns_across(across, right.shape[1], n_first, n_last, k, count, packed_right)
+        if across:
+            pack_columns_across(right_flat, columns_stride, n_first, n_last, k, count, packed_right)
         else:
-            pack_columns(across, right.shape[1], n_first, n_last, k, count, packed_right)
+            pack_columns(right_flat, columns_stride, n_first, n_last, k, count, packed_right)
         for m in range(m_first, m_last, ROWS):
-            panel = m // ROWS
+            panel = m // ROWS - first_packed
             for p in range(panels):
                 first = first_vector(p, panels, vectors)
                 wide = first_vector(p + 1, panels, vectors) - first
                 n = n_first + first * lanes
                 inside = m + ROWS <= m_last and n + wide * lanes <= n_last
                 if swapped:
-                    target, to, stride = block, (m - m_first) * pitch + first * lanes, pitch
+                    target, to, stride = beside, (m - m_first) * pitch + n - n_first, pitch
                 elif inside:
                     target, to, stride = flat, m * columns + n, columns
                 else:
-                    target, to, stride = block, 0, wide * lanes
+                    target, to, stride = beside, 0, pitch
                 sum_up = adding and (swapped or inside)
                 b_start = first * lanes * count
-                if panel >= first_packed:
-                    a_start = ((panel - first_packed) * depth + k) * ROWS
+                if panel >= 0:
                     multiply_tile(
-                        wide,
-                        count,
-                        packed,
-                        a_start,
-                        packed_right,
-                        b_start,
-                        target,
-                        to,
-                        stride,
-                        sum_up,
-                    )
+                        wide, count, packed, (panel * depth + k) * ROWS, packed_right, b_start,
+                        target, to, stride, sum_up,
+                    )  # fmt: skip
                 else:
                     multiply_rows(
-                        wide,
-                        count,
-                        source,
-                        m * depth + k,
-                        depth,
-                        packed_right,
-                        b_start,
-                        target,
-                        to,
-                        stride,
-                        sum_up,
-                    )
-                if not swapped and not inside:
-                    for i in range(min(ROWS, m_last - m)):
-                        for j in range(0, min(wide * lanes, n_last - n), lanes):
-                            mask = (1 << min(lanes, n_last - n - j)) - 1
-                            place = (m + i) * columns + n + j
-                            value = load_vector(block, i * stride + j)
-                            if adding:
-                                value = value + load_masked(flat, place, mask, value)
-                            store_masked(flat, place, mask, value)
-    if swapped and k_last > k_first:
+                        wide, count, array, m * depth + k, depth, packed_right, b_start,
+                        target, to, stride, sum_up,
+                    )  # fmt: skip
+                if not (swapped or inside):
+                    size = min(ROWS, m_last - m), min(wide * lanes, n_last - n)
+                    copy_tile(beside, pitch, size, flat, m * columns + n, columns, adding)
+    if swapped:
         for n in range(n_first, n_last, lanes):
             for m in range(m_first, m_last, lanes):
+                there = m_last - m
                 transpose(
-                    block,
-                    (m - m_first) * pitch + n - n_first,
-                    pitch,
-                    m_last - m,
-                    n_last - n,
-                    flat,
-                    n * columns + m,
-                    columns,
-                    m_last - m,
-                )
+                    beside, (m - m_first) * pitch + n - n_first, pitch, there, n_last - n,
+                    flat, n * columns + m, columns, there,
+                )  # fmt: skip
+
+
+@jit
+def copy_tile(source, pitch, size, c, start, columns, adding):
+    """Copy the part of a tile that lies in C, or add it."""
+    lanes = REGISTER_BITS // (8 * c.itemsize)
+    rows, width = size
+    for i in range(rows):
+        for j in range(0, width, lanes):
+            mask = (1 << min(lanes, width - j)) - 1
+            numbers, place = load_vector(source, i * pitch + j), start + i * columns + j
+            if adding:
+                numbers = numbers + load_masked(c, place, mask, numbers)
+            store_masked(c, place, mask, numbers)
