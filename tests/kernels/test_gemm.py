@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from minicnn.kernels._thin import THIN, THIN_DEPTH
 from minicnn.kernels._tile import ROWS, tile_columns
 from minicnn.kernels.gemm import DEPTH, gemm, gemm_reference, matmul
 
@@ -16,7 +17,26 @@ LARGE = [
     (5, 2 * DEPTH + 7, 10 * WIDTH),
     (3, 20 * DEPTH + 1, 7),  # narrow and deep: the depth is split between tasks
     (40, 9, 40 * WIDTH + 1),
+    (17, DEPTH + 3, 800),  # a small batch: C^T is made, and turned
+    (47, 383, 49),
+    (385, 48, 47),
 ]
+THIN_ONES = [
+    (1, 385, 383),
+    (THIN - 1, 49, 47),
+    (THIN, 7, 9),
+    (2, 8 * 5000 + 7, 48),  # the depth is shared out
+    (385, 383, 1),
+    (48, 2 * DEPTH, THIN),
+    (384, THIN_DEPTH, 385),
+    (49, 1, 1),
+    (9, 0, 5),
+    (0, 9, 5),
+]
+
+
+SHAPES = LARGE + THIN_ONES
+BOTH = [(False, True), (True, False)]
 
 
 def matrices(shape, dtype, transposed, seed=0):
@@ -27,7 +47,7 @@ def matrices(shape, dtype, transposed, seed=0):
     return a.T if transposed[0] else a, b.T if transposed[1] else b
 
 
-@pytest.mark.parametrize("algorithm", ["plain", "tiled"])
+@pytest.mark.parametrize("algorithm", ["plain", "tiled", "thin"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SMALL)
 def test_small_products_equal_the_loops(shape, dtype, algorithm):
@@ -40,12 +60,25 @@ def test_small_products_equal_the_loops(shape, dtype, algorithm):
 
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", LARGE)
-def test_large_products_equal_numpys_in_float64(shape, dtype, transposed):
+@pytest.mark.parametrize(
+    ("shape", "algorithm"), [(s, "tiled") for s in LARGE] + [(s, "thin") for s in THIN_ONES]
+)
+def test_large_products_equal_numpys_in_float64(shape, algorithm, dtype, transposed):
     a, b = matrices(shape, dtype, transposed)
     exact = a.astype(np.float64) @ b.astype(np.float64)
-    tolerance = (2e-6 if dtype == np.float32 else 1e-14) * np.sqrt(shape[1]) * 4
-    np.testing.assert_allclose(gemm(a, b), exact, 0, tolerance)
+    tolerance = (2e-6 if dtype == np.float32 else 1e-14) * np.sqrt(shape[1] + 1) * 4
+    out = np.full((shape[0] + 1, shape[2]), 7, dtype)
+    assert gemm(a, b, out[:-1], algorithm=algorithm).base is out
+    np.testing.assert_allclose(out[:-1], exact, 0, tolerance)
+    assert (out[-1] == 7).all()
+
+
+@pytest.mark.parametrize("shape", [(THIN, 50, 60), (60, 50, THIN), (60, THIN_DEPTH, 60)])
+def test_thin_matrices_take_the_thin_rung_by_themselves(shape):
+    a, b = matrices(shape, np.float32, (False, True))
+    assert gemm(a, b).tobytes() == gemm(a, b, algorithm="thin").tobytes()
+    a, b = matrices([n + 9 for n in shape], np.float32, (False, True))
+    assert gemm(a, b).tobytes() == gemm(a, b, algorithm="tiled").tobytes()
 
 
 def test_strided_inputs_are_copied_and_left_alone():
@@ -70,12 +103,20 @@ def test_nothing_is_written_beyond_the_edge():
     assert (buffer[ROWS + 2 :] == 7).all()
 
 
-def test_nan_and_infinity_stay_in_their_row_and_column():
-    a, b = np.ones((ROWS + 1, 4), np.float32), np.ones((4, WIDTH + 2), np.float32)
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(ROWS + 1, 9, WIDTH + 2), (THIN + 1, 9, 40), (3, 20, 70), (70, 20, 7), (20, THIN_DEPTH, 70)],
+)
+def test_nan_and_infinity_stay_in_their_row_and_column(rows, depth, columns, transposed):
+    a = np.ones((depth, rows) if transposed[0] else (rows, depth), np.float32)
+    b = np.ones((columns, depth) if transposed[1] else (depth, columns), np.float32)
+    a, b = a.T if transposed[0] else a, b.T if transposed[1] else b
     a[2, 1], b[3, 5] = np.nan, np.inf
-    c = gemm(a, b)
-    assert np.isnan(c[2]).all() and np.isinf(np.delete(c[:, 5], 2)).all()
-    assert (np.delete(np.delete(c, 2, 0), 5, 1) == 4).all()
+    for algorithm in ("tiled", "thin"):
+        c = gemm(a, b, algorithm=algorithm)
+        assert np.isnan(c[2]).all() and np.isinf(np.delete(c[:, 5], 2)).all()
+        assert (np.delete(np.delete(c, 2, 0), 5, 1) == depth).all()
 
 
 def test_bits_do_not_depend_on_the_number_of_threads():
@@ -87,7 +128,10 @@ def test_bits_do_not_depend_on_the_number_of_threads():
         for count in {1, threads}:
             numba.set_num_threads(count)
             results.append(
-                [gemm(*matrices(shape, np.float32, (False, True))).tobytes() for shape in LARGE]
+                [
+                    gemm(*matrices(shape, np.float32, (False, True))).tobytes()
+                    for shape in LARGE + THIN_ONES
+                ]
             )
     finally:
         numba.set_num_threads(threads)
