@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import no_gpu, timed_by_events
 from benchmarks.networks import OPTIONS, TRAINING, Job
+from benchmarks.timing import sampled
 
 Array = NDArray[Any]
 
@@ -48,13 +49,9 @@ class Engine:
         """Return the seconds it takes to bring the batch to the device, None on the CPU."""
         return None
 
-    def run(self, calls: int, clock: str) -> float:
-        """Return the seconds that `calls` steps take."""
-        read = CLOCKS[clock]
-        start = read()
-        for _ in range(calls):
-            self.step()
-        return read() - start
+    def run(self, calls: int, clock: str, samples: int) -> list[float]:
+        """Return the seconds of one step, `samples` times the mean over `calls` of them."""
+        return sampled(self.step, calls, CLOCKS[clock], samples)
 
 
 class Ours(Engine):
@@ -115,10 +112,10 @@ class OursOnGPU(Ours):
             raise RuntimeError(reason)
         super().__init__(job, device)
 
-    def run(self, calls: int, clock: str) -> float:
+    def run(self, calls: int, clock: str, samples: int) -> list[float]:
         from minicnn.backend import array_module
 
-        return timed_by_events(array_module(self.device).cuda, self.step, calls)
+        return timed_by_events(array_module(self.device).cuda, self.step, calls, samples)
 
     def transfer(self) -> float:
         import minicnn
@@ -130,8 +127,7 @@ class OursOnGPU(Ours):
             images.to(self.device)
             labels.to(self.device)
 
-        move()
-        return timed_by_events(array_module(self.device).cuda, move, 5) / 5
+        return min(timed_by_events(array_module(self.device).cuda, move, 1, 5))
 
 
 @contextmanager

@@ -27,21 +27,27 @@ def no_gpu(device: str = "cuda") -> str | None:
     return "a simulated GPU has no time of its own" if named.startswith("cuda:sim") else None
 
 
-def timed_by_events(cuda: Any, call: Callable[[], Any], calls: int) -> float:
-    """Return the seconds between two events of a CUDA device around `calls` calls.
+def timed_by_events(
+    cuda: Any, call: Callable[[], Any], calls: int, samples: int = 1
+) -> list[float]:
+    """Return the seconds of one call between two events of a CUDA device, for each sample.
 
     Args:
         cuda: CuPy's module of that name.
         call: the work.
-        calls: how often.
+        calls: how many lie between the events.
+        samples: how often that is done.
     """
-    start, end = cuda.Event(), cuda.Event()
-    start.record()
-    for _ in range(calls):
-        call()
-    end.record()
-    end.synchronize()
-    return cuda.get_elapsed_time(start, end) / 1e3
+    found = []
+    for _ in range(samples):
+        start, end = cuda.Event(), cuda.Event()
+        start.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        end.synchronize()
+        found.append(cuda.get_elapsed_time(start, end) / 1e3 / calls)
+    return found
 
 
 @dataclass
@@ -55,11 +61,11 @@ class GPUSide(Side):
 
         return to_host(super().start())
 
-    def run(self, calls: int, clock: str) -> float:
+    def run(self, calls: int, clock: str, samples: int = 1) -> list[float]:
         from minicnn.backend import array_module
 
         assert self.call is not None
-        return timed_by_events(array_module(self.device).cuda, self.call, calls)
+        return timed_by_events(array_module(self.device).cuda, self.call, calls, samples)
 
 
 def gpu_side(
@@ -79,5 +85,5 @@ def gpu_side(
     moved = [to_device(array, device) for array in arrays]
     side = GPUSide(GPU, build(*moved), device=device)
     cuda = array_module(device).cuda
-    side.transfer = timed_by_events(cuda, lambda: [to_device(a, device) for a in arrays], 1)
+    side.transfer = min(timed_by_events(cuda, lambda: [to_device(a, device) for a in arrays], 1, 3))
     return side

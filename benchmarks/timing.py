@@ -3,7 +3,7 @@
 A `Case` is a piece of work with several `Side`s. `measure` runs each side once, which is where it
 compiles, and shows the result to the case's check: a side that is wrong is never timed. The others
 then take turns, in one order and back again, so that all of them meet the same weather on a shared
-machine. Of the rounds the minimum and the median are kept: the minimum is what the work takes when
+machine. Of all samples the minimum and the median are kept: the minimum is what the work takes when
 nothing disturbs it, the distance between the two tells how much did.
 
 The clock is the wall, or, with one thread, the processor time of that thread, which does not see
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 OURS, GPU = "minicnn", "minicnn on a GPU"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
@@ -25,6 +25,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 # What comes before the counted calls of a turn: caches and threads were another side's.
 SETTLE_SECONDS = 0.005
 LONG_SECONDS = 0.3  # a call as long as this settles by itself
+SAMPLES = 8  # of a turn at most: some of them may be free of what disturbs the others
 
 
 class WrongResult(AssertionError):
@@ -41,7 +42,7 @@ class Side:
         missing: why it is not there.
         wrong: why it was refused.
         first: seconds of the first call, compiling included; wall clock.
-        seconds: for one call, of each round.
+        seconds: of one call, in each sample of each turn.
         peak_bytes: the most memory it took, where that was measured.
         transfer: seconds to bring the data to its device, where that is another; not in `seconds`.
     """
@@ -66,19 +67,16 @@ class Side:
     def start(self) -> Any:
         """Make the first call, keep what it took, and return its result."""
         assert self.call is not None
-        start = time.perf_counter()
+        read = CLOCKS["wall"]
+        start = read()
         result = self.call()
-        self.first = time.perf_counter() - start
+        self.first = read() - start
         return result
 
-    def run(self, calls: int, clock: str) -> float:
-        """Return the seconds that `calls` calls took."""
+    def run(self, calls: int, clock: str, samples: int = 1) -> list[float]:
+        """Make `samples` times `calls` calls; return the seconds of one call in each sample."""
         assert self.call is not None
-        read = CLOCKS[clock]
-        start = read()
-        for _ in range(calls):
-            self.call()
-        return read() - start
+        return sampled(self.call, calls, CLOCKS[clock], samples)
 
     def finish(self) -> None:
         """Let go of what the side holds, after the last round."""
@@ -93,6 +91,19 @@ class Side:
             known |= {"best": self.best, "median": self.median, "seconds": self.seconds}
         more = {"peak_bytes": self.peak_bytes, "transfer": self.transfer}
         return known | {name: value for name, value in more.items() if value is not None}
+
+
+def sampled(
+    call: Callable[[], Any], calls: int, read: Callable[[], float], samples: int
+) -> list[float]:
+    """Return the seconds that one call takes, `samples` times the mean over `calls` of them."""
+    found = []
+    for _ in range(samples):
+        start = read()
+        for _ in range(calls):
+            call()
+        found.append((read() - start) / calls)
+    return found
 
 
 @dataclass
@@ -202,23 +213,33 @@ def alternate(sides: list[Side], settings: Settings) -> None:
 
     A side that breaks down on the way is refused, and the others go on.
     """
-    calls: dict[int, tuple[int, int]] = {}
+    plans: dict[int, Plan] = {}
     for side in sides:
         with _refusing(side):
-            calls[id(side)] = _calls(side, settings)
+            plans[id(side)] = _plan(side, settings)
     for number in range(settings.rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
             if side.wrong:
                 continue
-            count, settling = calls[id(side)]
+            plan = plans[id(side)]
             with _refusing(side):
-                if settling:
-                    side.run(settling, settings.clock)
-                side.seconds.append(side.run(count, settings.clock) / count)
+                if plan.settling:
+                    side.run(plan.settling, settings.clock)
+                side.seconds += side.run(plan.calls, settings.clock, plan.samples)
 
 
-def _calls(side: Side, settings: Settings) -> tuple[int, int]:
-    """Return how many calls of a turn to count, and how many to make before; calls warm up."""
-    once = min(max(side.run(1, settings.clock), 1e-7) for _ in range(2))
+class Plan(NamedTuple):
+    """What a side does in its turn: calls that settle it, then samples of so many calls."""
+
+    settling: int
+    samples: int
+    calls: int
+
+
+def _plan(side: Side, settings: Settings) -> Plan:
+    """Return what fills a turn; the calls it takes to know that warm up."""
+    once = min(max(seconds, 1e-7) for seconds in side.run(1, settings.clock, samples=2))
     settling = 0 if once > LONG_SECONDS else max(1, round(SETTLE_SECONDS / once))
-    return max(1, round(settings.seconds / once)), settling
+    calls = max(1, round(settings.seconds / once))
+    samples = min(calls, SAMPLES)
+    return Plan(settling, samples, calls // samples)

@@ -8,7 +8,7 @@ were in one process.
 
     {"do": "open", "job": {...}}         build; {"held": bytes}
     {"do": "check"}                      the first steps, without dropout; their results
-    {"do": "run", "calls", "clock"}      {"seconds"}
+    {"do": "run", "calls", "clock", "samples"}     {"seconds": [...]}
     {"do": "memory"}                     {"bytes"}: the most that the steps held
     {"do": "transfer"}                   {"seconds"}: to bring the batch to the device, or null
 """
@@ -76,9 +76,9 @@ class Server:
             return {"first": first, "losses": results, "gradients": gradients}
         return {"first": first, "scores": results[0].tolist()}
 
-    def run(self, calls: int, clock: str) -> dict[str, Any]:
-        """Make `calls` steps."""
-        return {"seconds": self.engine.run(calls, clock)}
+    def run(self, calls: int, clock: str, samples: int) -> dict[str, Any]:
+        """Make `samples` times `calls` steps."""
+        return {"seconds": self.engine.run(calls, clock, samples)}
 
     def memory(self) -> dict[str, Any]:
         """Return the most bytes held since `open`, less what was held before it."""

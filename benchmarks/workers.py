@@ -115,9 +115,9 @@ class WorkerSide(Side):
         self.first = answer["first"]
         return answer
 
-    def run(self, calls: int, clock: str) -> float:
+    def run(self, calls: int, clock: str, samples: int = 1) -> list[float]:
         assert self.worker is not None
-        return self.worker.ask("run", calls=calls, clock=clock)["seconds"]
+        return self.worker.ask("run", calls=calls, clock=clock, samples=samples)["seconds"]
 
     def finish(self) -> None:
         if self.worker is None:

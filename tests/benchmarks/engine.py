@@ -12,6 +12,9 @@ import numpy as np
 from benchmarks.engines import Engine
 
 
+SPIN = 0.1  # seconds
+
+
 class Told(Engine):
     """Its "scores" are what is in the environment; it prints where only answers may be."""
 
@@ -27,7 +30,7 @@ class Restless(Engine):
 
     def step(self):
         def spin() -> None:
-            end = time.monotonic() + 0.1
+            end = time.monotonic() + SPIN
             while time.monotonic() < end:
                 pass
 

@@ -39,7 +39,7 @@ def test_a_gpu_is_timed_between_its_events():
     def work():
         Event.now += 4.0
 
-    assert timed_by_events(Cuda(), work, 3) == pytest.approx(0.012)
+    assert timed_by_events(Cuda(), work, 3, samples=2) == pytest.approx([0.004, 0.004])
 
 
 @needs_compiler
@@ -57,7 +57,7 @@ def test_results_of_the_device_are_checked_on_the_host(direction, monkeypatch):
     results = {GPU: side.start()}
     assert isinstance(results[GPU], np.ndarray)
     case.check(GPU, results)
-    assert side.run(1, "wall") > 0
+    assert len(side.run(1, "wall")) == 1
 
 
 def test_without_a_device_the_side_says_why():

@@ -6,9 +6,27 @@ import time
 
 import pytest
 
+from benchmarks import timing
 from benchmarks.timing import OURS, Case, Settings, Side, WrongResult, default_clock, measure
 
 FAST = Settings(rounds=3, seconds=0)
+
+
+class Clock:
+    """A wall clock on which only the calls of sides take time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setitem(timing.CLOCKS, "wall", clock)
+    return clock
 
 
 def is_right(name, results):
@@ -16,10 +34,11 @@ def is_right(name, results):
         raise WrongResult(f"it is {results[name]}")
 
 
-def logged(name, log, result="right", seconds=0.0):
+def logged(name, log, result="right", clock=None, seconds=0.0):
     def call():
         log.append(name)
-        time.sleep(seconds)
+        if clock is not None:
+            clock.now += seconds
         return result
 
     return Side(name, call)
@@ -30,13 +49,14 @@ def turns(log):
     return [name for i, name in enumerate(log) if i == 0 or log[i - 1] != name]
 
 
-def test_sides_take_turns_there_and_back():
+def test_sides_take_turns_there_and_back(clock):
     log = []
-    sides = [logged(name, log, seconds=0.001) for name in ("a", "b", "c")]
+    sides = [logged(name, log, clock=clock, seconds=1.0) for name in ("a", "b", "c")]
     measure(Case("case", sides, is_right), FAST)
-    assert all(len(side.seconds) == 3 for side in sides)
+    assert all(side.seconds == [1.0, 1.0, 1.0] for side in sides)
     first, warm = ["a", "b", "c"], ["a", "b", "c"]
     assert turns(log) == first + warm + ["a", "b", "c", "b", "a", "b", "c"]
+    assert len(log) == 3 * (1 + 2 + 3)
 
 
 def test_a_wrong_side_is_called_once_and_never_timed():
@@ -71,24 +91,25 @@ def test_a_missing_side_stays_on_the_list():
     assert case.as_dict()["sides"][1] == {"name": "JAX", "missing": "not installed"}
 
 
-def test_the_first_call_stands_apart():
-    slow = iter([0.05])
+def test_the_first_call_stands_apart(clock):
+    durations = iter([5.0])
 
     def call():
-        time.sleep(next(slow, 0.0))
+        clock.now += next(durations, 0.5)
         return "right"
 
     side = Side(OURS, call)
     measure(Case("case", [side], is_right), FAST)
-    assert side.first is not None and side.first >= 0.05 > 10 * side.median
+    assert side.first == 5.0 and side.seconds == [0.5, 0.5, 0.5]
 
 
-def test_short_calls_are_repeated_to_fill_a_turn():
+def test_short_calls_settle_and_fill_a_turn(clock):
     log = []
-    measure(
-        Case("case", [logged("a", log, seconds=0.001)], is_right), Settings(rounds=2, seconds=0.02)
-    )
-    assert 20 < len(log) < 60
+    side = logged("a", log, clock=clock, seconds=1 / 1024)
+    measure(Case("case", [side], is_right), Settings(rounds=2, seconds=40 / 1024))
+    settling = round(timing.SETTLE_SECONDS * 1024)
+    assert side.seconds == [1 / 1024] * 2 * timing.SAMPLES
+    assert len(log) == 1 + 2 + 2 * (settling + 40)
 
 
 def test_sides_are_let_go_even_if_the_work_breaks():
@@ -114,4 +135,5 @@ def test_processor_time_is_for_one_thread():
 
 def test_processor_time_does_not_see_sleep():
     side = Side("a", lambda: time.sleep(0.01))
-    assert side.run(2, "wall") >= 0.02 > 5 * side.run(2, "cpu")
+    (wall,), (cpu,) = side.run(2, "wall"), side.run(2, "cpu")
+    assert wall >= 0.01 > 5 * cpu
