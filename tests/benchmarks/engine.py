@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.engines import Engine
 
-
 SPIN = 0.1  # seconds
 
 
