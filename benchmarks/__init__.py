@@ -13,5 +13,6 @@ From the checkout, `python -m benchmarks` and
 Absolute times belong to the machine and the moment; the ratio of two sides that took turns is what
 can be quoted. `timing` is the skeleton of all that is timed. It reads in this order: `timing`,
 `layers` and `operators` (the work, and what is right), `kernels`, `ladder`; then `networks`,
-`engines`, `workers`, `models`; `report`, `compare` and `plots` show what was found.
+`engines`, `pytorch`, `others`, `worker`, `workers`, `models`; `gpu` where there is one; `report`,
+`compare` and `plots` show what was found.
 """

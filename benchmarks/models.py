@@ -65,19 +65,24 @@ def run(
     _known("networks", networks, NETWORKS)
     _known("sides", sides, SIDES)
     chosen = [s for s in SIDES if s == OURS or not sides or s in sides]
-    if not any(s in PYTORCH and not why_missing(s, mode) for s in chosen):
+    oracle = next((s for s in chosen if s in PYTORCH and not why_missing(s, mode)), None)
+    if oracle is None:
         raise ValueError("sides: results are checked against PyTorch's: install torchvision")
     for name in networks or [n for n in NETWORKS if n != "alexnet_paper"]:
         with tempfile.TemporaryDirectory() as folder:
             weights, size = str(Path(folder) / "weights.safetensors"), batch or NETWORKS[name].batch
             yield measure(case(Job(name, mode, size, settings.threads, weights), chosen), settings)
             if GPU in chosen and not why_missing(GPU, mode):
-                for smaller in (2**power for power in range(size.bit_length())):
-                    if smaller < size:
-                        job = Job(name, mode, smaller, settings.threads, weights)
-                        few = case(job, [s for s in chosen if s in (OURS, GPU, *PYTORCH[:1])])
-                        few.family = f"{mode}, smaller batches"
-                        yield measure(few, settings)
+                for smaller in smaller_batches(size):
+                    job = Job(name, mode, smaller, settings.threads, weights)
+                    few = case(job, (OURS, GPU, oracle))
+                    few.family = f"{mode}, smaller batches"
+                    yield measure(few, settings)
+
+
+def smaller_batches(size: int) -> list[int]:
+    """Return the powers of 2 below a batch."""
+    return [2**power for power in range(size.bit_length()) if 2**power < size]
 
 
 def case(job: Job, sides: Sequence[str]) -> Case:

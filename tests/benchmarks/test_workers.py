@@ -11,7 +11,7 @@ import pytest
 from benchmarks import machine, models
 from benchmarks.engines import dropout_off
 from benchmarks.networks import INFERENCE, TRAINING, Job
-from benchmarks.timing import OURS, Case, Settings, WrongResult, measure
+from benchmarks.timing import GPU, OURS, Case, Settings, WrongResult, measure
 from benchmarks.workers import Worker, WorkerFailed, WorkerSide, wait_asleep
 from tests.benchmarks.engine import SPIN
 from tests.needs import needs_torch
@@ -113,6 +113,15 @@ def test_unknown_names_are_refused():
         list(models.run(TRAINING, ["lenet7"], [], 2, Settings()))
     with pytest.raises(ValueError, match="sides: got Theano, expected some of minicnn"):
         list(models.run(TRAINING, ["lenet"], ["Theano"], 2, Settings()))
+
+
+def test_where_there_is_a_gpu_smaller_batches_are_measured_too(monkeypatch):
+    monkeypatch.setattr(models, "why_missing", lambda side, mode: "")
+    monkeypatch.setattr(models, "measure", lambda case, settings: case)
+    chosen = [GPU, "PyTorch tuned"]
+    cases = list(models.run(INFERENCE, ["lenet"], chosen, 6, Settings()))
+    assert [case.name for case in cases] == ["lenet, 6", "lenet, 1", "lenet, 2", "lenet, 4"]
+    assert all([s.name for s in case.sides] == [OURS, *chosen] for case in cases)
 
 
 def test_dropout_is_off_only_for_a_while():
