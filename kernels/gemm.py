@@ -101,7 +101,7 @@ def gemm(a: Array, b: Array, out: Array | None = None, *, algorithm: str | None 
         a, a_transposed = _storage(a)
         b, b_transposed = _storage(b)
         depth = a.shape[0] if a_transposed else a.shape[1]
-        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, _splits(*c.shape, depth))
+        gemm_tiled_cpu(a, a_transposed, b, b_transposed, c, _splits(c.shape[0], c.shape[1], depth))
     return c
 
 
