@@ -19,7 +19,9 @@ Rungs, with the idea each adds:
                two matrices has all the sums, and the GEMM's register tile makes them
     implicit   the same product, but columns exist only as the panel that the register tile, or a
                block in its shared memory, works on: `_implicit.py` and `conv2d.cu` tell how
-`choose` picks one; on the CPU that is implicit for float32 and im2col for float64.
+    winograd   a third or a quarter of the multiplications, for 3 x 3 and 5 x 5 kernels with stride
+               1: `winograd.py` and `winograd.cu`
+`choose` picks the fastest that fits.
 
     forward   output      = weight (C_out, K) @ columns (K, N * P)      K = C * kernel_h * kernel_w
     data      columns     = weight^T (K, C_out) @ grad_output (C_out, N * P), then col2im
@@ -38,6 +40,8 @@ arithmetic for deep learning", 2016, sections 2 and 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import gcd
 from typing import Any
 
@@ -55,6 +59,11 @@ from minicnn.kernels._launch import launch
 from minicnn.kernels._vector import load, store
 from minicnn.kernels.gemm import add_parts, gemm, pack_width, splits_for, tiles_for
 from minicnn.kernels.im2col import col2im, im2col, output_size
+from minicnn.kernels.winograd import (
+    winograd_backward_data,
+    winograd_backward_weight,
+    winograd_forward,
+)
 
 Array = NDArray
 Pair = tuple[int, int]
@@ -154,16 +163,19 @@ def conv2d_forward(
 ) -> Array:
     """Convolve (N, C, H, W) with (C_out, C / groups, kernel_h, kernel_w).
 
-    `algorithm` is a rung: "direct", "im2col" or "implicit"; None leaves it to `choose`.
+    `algorithm` is a rung: "direct", "im2col", "implicit" or "winograd"; None leaves it to `choose`.
     """
     xp = array_module("conv2d_forward", input)
-    rung = choose(xp, input.dtype, algorithm)
     input, weight = contiguous(input), contiguous(weight)
     batch, channels, height, width = input.shape
     out_channels, _, kernel_h, kernel_w = weight.shape
     out_h = output_size(height, kernel_h, stride[0], padding[0], dilation[0])
     out_w = output_size(width, kernel_w, stride[1], padding[1], dilation[1])
-    output = empty(xp, (batch, out_channels, out_h, out_w), input.dtype)
+    shape, windows = (batch, out_channels, out_h, out_w), (stride, padding, dilation)
+    rung = choose("forward", xp, input.dtype, weight.shape, shape, *windows, algorithm)
+    if rung == "winograd":
+        return winograd_forward(input, weight, bias, padding, groups)
+    output = empty(xp, shape, input.dtype)
     bias = xp.zeros(out_channels, input.dtype) if bias is None else contiguous(bias)
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
@@ -205,8 +217,11 @@ def conv2d_backward_data(
     `algorithm` as in `conv2d_forward`.
     """
     xp = array_module("conv2d_backward_data", grad_output)
-    rung = choose(xp, grad_output.dtype, algorithm)
     grad_output, weight = contiguous(grad_output), contiguous(weight)
+    shape, windows = grad_output.shape, (stride, padding, dilation)
+    rung = choose("data", xp, grad_output.dtype, weight.shape, shape, *windows, algorithm)
+    if rung == "winograd":
+        return winograd_backward_data(grad_output, weight, height, width, padding, groups)
     batch, out_channels, out_h, out_w = grad_output.shape
     _, group_channels, kernel_h, kernel_w = weight.shape
     channels = group_channels * groups
@@ -254,11 +269,15 @@ def conv2d_backward_weight(
     `algorithm` as in `conv2d_forward`.
     """
     xp = array_module("conv2d_backward_weight", input)
-    rung = choose(xp, input.dtype, algorithm)
     input, grad_output = contiguous(input), contiguous(grad_output)
     batch, channels, height, width = input.shape
     _, out_channels, out_h, out_w = grad_output.shape
-    grad_weight = xp.zeros((out_channels, channels // groups, *kernel_size), input.dtype)
+    shape = out_channels, channels // groups, *kernel_size
+    windows = stride, padding, dilation
+    rung = choose("weight", xp, input.dtype, shape, grad_output.shape, *windows, algorithm)
+    if rung == "winograd":
+        return winograd_backward_weight(input, grad_output, kernel_size, padding, groups)
+    grad_weight = xp.zeros(shape, input.dtype)
     steps = (*stride, *padding, *dilation, groups)
     if rung == "im2col":
         _weight_by_columns(xp, input, grad_output, stride, padding, dilation, groups, grad_weight)
@@ -288,21 +307,98 @@ def conv2d_backward_weight(
     return grad_weight
 
 
-ALGORITHMS = ("direct", "im2col", "implicit")
+ALGORITHMS = ("direct", "im2col", "implicit", "winograd")
+_excluded: ContextVar[frozenset[str]] = ContextVar("excluded", default=frozenset())
 
 
-def choose(xp: Any, dtype: np.dtype, algorithm: str | None = None) -> str:
-    """Return the rung to take, by default the fastest for arrays of `xp` and a dtype.
+@contextmanager
+def without(*algorithms: str) -> Iterator[None]:
+    """Leave rungs out of what `choose` chooses from: a layer then takes the next one that fits.
+
+    Winograd's rounding errors are ten times those of the others, which all but never matters; this
+    is how to find out.
 
     Raises:
-        ValueError: when there is no such rung.
+        ValueError: when there is no such rung, or it is "direct", which any convolution can take.
     """
-    if algorithm is None:
-        return "im2col" if xp is np and dtype == np.float64 else "implicit"
-    if algorithm not in ALGORITHMS:
-        expected = ", ".join(map(repr, ALGORITHMS[:-1])) + f" or {ALGORITHMS[-1]!r}"
-        raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
-    return algorithm
+    for name in algorithms:
+        if name not in ALGORITHMS[1:]:
+            raise ValueError(f"without: got {name!r}, expected some of {ALGORITHMS[1:]}")
+    token = _excluded.set(_excluded.get() | set(algorithms))
+    try:
+        yield
+    finally:
+        _excluded.reset(token)
+
+
+def choose(
+    op: str,
+    xp: Any,
+    dtype: np.dtype,
+    weight: tuple[int, ...],
+    output: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    algorithm: str | None = None,
+) -> str:
+    """Return the rung to take: the fastest that fits, unless one is forced.
+
+    Args:
+        op: "forward", "data" or "weight".
+        xp: the arrays' module.
+        dtype: of the arrays.
+        weight, output: shapes (C_out, C / groups, kernel_h, kernel_w) and (N, C_out, out_h, out_w).
+        stride, padding, dilation: the convolution's.
+        algorithm: the rung that is forced, or None.
+
+    Raises:
+        ValueError: when there is no such rung, or it does not fit.
+    """
+    fits = _fits_winograd(weight, stride, padding, dilation)
+    if algorithm is not None:
+        if algorithm not in ALGORITHMS:
+            expected = ", ".join(map(repr, ALGORITHMS[:-1])) + f" or {ALGORITHMS[-1]!r}"
+            raise ValueError(f"algorithm: got {algorithm!r}, expected {expected}")
+        if algorithm == "winograd" and not fits:
+            raise ValueError(
+                "algorithm: 'winograd' is for 3 x 3 and 5 x 5 kernels with stride and dilation 1 "
+                f"and less padding, got a kernel of {weight[2:]}, stride {stride}, "
+                f"padding {padding}, dilation {dilation}"
+            )
+        return algorithm
+    excluded = _excluded.get()
+    if xp is not np:
+        ranking = ["implicit", "im2col"]
+    elif dtype == np.float64:
+        ranking = ["im2col", "implicit"]
+    elif fits and _pays_winograd(op, weight, output):
+        ranking = ["winograd", "implicit", "im2col"]
+    else:
+        ranking = ["implicit", "im2col"]
+    return next((rung for rung in ranking if rung not in excluded), "direct")
+
+
+def _fits_winograd(weight: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> bool:
+    kernel = weight[2]
+    return (
+        kernel in (3, 5)
+        and weight[3] == kernel
+        and max(padding) < kernel
+        and stride == dilation == (1, 1)
+    )
+
+
+def _pays_winograd(op: str, weight: tuple[int, ...], output: tuple[int, ...]) -> bool:
+    """Tell whether Winograd is faster: transforms need some channels to be worth their while."""
+    if min(weight[:2]) < 8 or output[0] == 0:
+        return False
+    if op != "weight":
+        return True
+    # The gradient of many filters is 36 large matrices, which few tiles do not fill with work.
+    step = 4 if weight[2] == 3 else 2
+    tiles = output[0] * -(-output[2] // step) * -(-output[3] // step)
+    return tiles >= 32 or weight[0] * weight[1] <= 1 << 16
 
 
 def _forward_by_columns(

@@ -49,7 +49,7 @@ from minicnn.kernels._cook_toom import (
     OUTPUT_MATRICES,
     TILE,
 )
-from minicnn.kernels._dispatch import array_module, contiguous
+from minicnn.kernels._dispatch import array_module, contiguous, empty
 from minicnn.kernels._jit import jit, parallel_jit, prange
 from minicnn.kernels._launch import constants, launch
 from minicnn.kernels._winograd import XI, convolve
@@ -140,7 +140,7 @@ def winograd_forward(
     xp = array_module("winograd_forward", input)
     input, weight = contiguous(input), contiguous(weight)
     kernel = weight.shape[2]
-    output = xp.empty(_output_shape(input, weight.shape[0], kernel, padding), input.dtype)
+    output = empty(xp, _output_shape(input, weight.shape[0], kernel, padding), input.dtype)
     bias = xp.zeros(weight.shape[0], input.dtype) if bias is None else contiguous(bias)
     if _rung(xp, algorithm) == "fused":
         convolve(input, weight, bias, padding, groups, False, output)
@@ -175,7 +175,7 @@ def winograd_backward_data(
     grad_output, weight = contiguous(grad_output), contiguous(weight)
     kernel, channels = weight.shape[2], weight.shape[1] * groups
     border = kernel - 1 - padding[0], kernel - 1 - padding[1]
-    grad_input = xp.empty((grad_output.shape[0], channels, height, width), grad_output.dtype)
+    grad_input = empty(xp, (grad_output.shape[0], channels, height, width), grad_output.dtype)
     bias = xp.zeros(channels, grad_output.dtype)
     if _rung(xp, algorithm) == "fused":
         convolve(grad_output, weight, bias, border, groups, True, grad_input)

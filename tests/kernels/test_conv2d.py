@@ -63,7 +63,7 @@ def test_forward_and_gradients_equal_the_loops(steps, dtype, monkeypatch):
     assert all((a == b).all() for a, b in zip((input, weight, grad), before, strict=True))
 
 
-@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "implicit"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("steps", STEPS)
 def test_every_rung_equals_the_loops(steps, dtype, algorithm):
@@ -82,13 +82,63 @@ def test_every_rung_equals_the_loops(steps, dtype, algorithm):
 
 def test_unknown_rungs_are_refused():
     image, steps = np.ones((1, 1, 1, 1)), ((1, 1), (0, 0), (1, 1), 1)
-    message = "algorithm: got 'fft', expected 'direct', 'im2col' or 'implicit'"
+    message = "algorithm: got 'fft', expected 'direct', 'im2col', 'implicit' or 'winograd'"
     with pytest.raises(ValueError, match=message):
         conv2d_forward(image, image, None, *steps, algorithm="fft")
     with pytest.raises(ValueError, match=message):
         conv2d_backward_data(image, image, 1, 1, *steps, algorithm="fft")
     with pytest.raises(ValueError, match=message):
         conv2d_backward_weight(image, image, (1, 1), *steps, algorithm="fft")
+    with pytest.raises(ValueError, match=r"'winograd' is for .* got a kernel of \(1, 1\)"):
+        conv2d_forward(image, image, None, *steps, algorithm="winograd")
+    with pytest.raises(ValueError, match="without: got 'direct'"), kernels.without("direct"):
+        pass
+
+
+STRIDE_1 = ((1, 1), (1, 1), (1, 1))
+CHOICES = [
+    # op, dtype, weight, output, steps, excluded, rung
+    ("forward", "f4", (64, 64, 3, 3), (2, 64, 9, 9), STRIDE_1, (), "winograd"),
+    ("forward", "f4", (64, 64, 3, 3), (2, 64, 9, 9), STRIDE_1, ("winograd",), "implicit"),
+    ("forward", "f4", (64, 64, 3, 3), (2, 64, 9, 9), STRIDE_1, kernels.ALGORITHMS[1:], "direct"),
+    ("forward", "f8", (64, 64, 3, 3), (2, 64, 9, 9), STRIDE_1, (), "im2col"),
+    ("forward", "f4", (64, 3, 3, 3), (2, 64, 9, 9), STRIDE_1, (), "implicit"),
+    ("data", "f4", (64, 64, 5, 5), (2, 64, 9, 9), STRIDE_1, (), "winograd"),
+    ("data", "f4", (64, 64, 3, 5), (2, 64, 9, 9), STRIDE_1, (), "implicit"),
+    ("data", "f4", (64, 64, 3, 3), (2, 64, 9, 9), ((2, 2), (1, 1), (1, 1)), (), "implicit"),
+    ("weight", "f4", (512, 512, 3, 3), (1, 512, 7, 7), STRIDE_1, (), "implicit"),
+    ("weight", "f4", (512, 512, 3, 3), (8, 512, 7, 7), STRIDE_1, (), "winograd"),
+]
+
+
+@pytest.mark.parametrize(("op", "dtype", "weight", "output", "steps", "excluded", "rung"), CHOICES)
+def test_the_fastest_rung_that_fits_is_chosen(op, dtype, weight, output, steps, excluded, rung):
+    with kernels.without(*excluded):
+        chosen = kernels.choose(op, np, np.dtype(dtype), weight, output, *steps)
+    assert chosen == rung
+
+
+@pytest.mark.parametrize("excluded", [(), ("winograd",), ("winograd", "implicit")])
+def test_every_choice_gives_the_same_convolution(excluded):
+    rng = np.random.default_rng(0)
+    input = rng.standard_normal((2, 16, 10, 9)).astype(np.float32)
+    weight = rng.standard_normal((24, 16, 3, 3)).astype(np.float32)
+    grad = rng.standard_normal((2, 24, 10, 9)).astype(np.float32)
+    steps = (*STRIDE_1, 1)
+    wide = [array.astype(np.float64) for array in (input, weight, grad)]
+    with kernels.without(*excluded):
+        results = (
+            conv2d_forward(input, weight, None, *steps),
+            conv2d_backward_data(grad, weight, 10, 9, *steps),
+            conv2d_backward_weight(input, grad, (3, 3), *steps),
+        )
+    expected = (
+        conv2d_forward(wide[0], wide[1], None, *steps, algorithm="direct"),
+        conv2d_backward_data(wide[2], wide[1], 10, 9, *steps, algorithm="direct"),
+        conv2d_backward_weight(wide[0], wide[2], (3, 3), *steps, algorithm="direct"),
+    )
+    for result, exact in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, exact, 0, 1e-5 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -125,6 +175,12 @@ def test_batches_of_none_and_one(batch):
     assert conv2d_backward_data(grad, weight, 9, 8, *steps).shape == input.shape
     gradient = conv2d_backward_weight(input, grad, (3, 2), *steps)
     assert gradient.shape == weight.shape and (batch or not gradient.any())
+
+
+def test_a_batch_of_none_gives_no_gradient_to_any_filter():
+    image, filters = np.zeros((0, 16, 6, 6), np.float32), (16, 16, 3, 3)
+    gradient = conv2d_backward_weight(image, image, (3, 3), *STRIDE_1, 1)
+    assert gradient.shape == filters and not gradient.any()
 
 
 def test_golden_values():
