@@ -39,8 +39,11 @@ SIDES = (OURS, GPU, *PACKAGES)
 ONLY_INFERENCE = ("ONNX Runtime",)
 KEEPING_MEMORY = PYTORCH[1:]
 
-FIRST_LOSS, GRADIENT, SCORES = 1e-4, 1e-2, 1e-3  # relative
-LATER_LOSS = 1e-2  # batch norm on small batches carries rounding far
+GRADIENT, SCORES = 1e-2, 1e-3  # relative
+# Of the first loss, and of those behind one update and two. Batch norm on few images carries
+# rounding far: on two images, PyTorch's ResNet-50 and itself in channels_last are 0.9 % and 3 %
+# apart. An update without momentum is further off than that.
+LOSSES = (1e-4, 2e-2, 1e-1)
 # What is below this share of the largest gradient is rounding: a bias in front of a batch norm.
 NOTHING = 1e-5
 
@@ -119,18 +122,18 @@ def check_training(name: str, results: dict[str, Any]) -> None:
     """Hold the first loss, its gradients' sizes and the next losses to PyTorch's."""
     found, expected = results[name], results[_oracle(results)]
     losses = list(zip(found["losses"], expected["losses"], strict=True))
-    _check_loss(1, *losses[0], FIRST_LOSS)
+    _check_loss(1, *losses[0])
     least = NOTHING * max(expected["gradients"].values())
     for parameter, size in found["gradients"].items():
         wanted = expected["gradients"].get(parameter)
         if wanted is None or not abs(size - wanted) <= GRADIENT * max(wanted, least):
             raise WrongResult(f"the gradient of {parameter} has size {size}, PyTorch's {wanted}")
     for step, pair in enumerate(losses[1:], 2):
-        _check_loss(step, *pair, LATER_LOSS)
+        _check_loss(step, *pair)
 
 
-def _check_loss(step: int, found: float, expected: float, tolerance: float) -> None:
-    if not abs(found - expected) <= tolerance * abs(expected):
+def _check_loss(step: int, found: float, expected: float) -> None:
+    if not abs(found - expected) <= LOSSES[step - 1] * abs(expected):
         raise WrongResult(f"the loss of step {step} is {found:.6f}, PyTorch's {expected:.6f}")
 
 

@@ -65,6 +65,7 @@ def _ratios(figure: Figure, run: report.Run) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_yticks(range(len(cases)), [case["name"] for case in cases])
+    axes.margins(y=0.5 / max(1, len(cases)))
     axes.invert_yaxis()
     axes.set_xlabel("times faster than the other; left of 1, slower")
     axes.set_title(f"{run['benchmark']}, {_threads(run)} each side")

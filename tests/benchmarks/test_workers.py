@@ -81,7 +81,8 @@ def test_losses_and_gradients_are_held_to_pytorchs():
     models.check_training(OURS, oracle | {OURS: trained((2.0001, 1.901, 1.801), a=1.005)})
     for wrong in (
         trained((2.001, 1.9, 1.8)),
-        trained((2.0, 1.9, 1.77)),
+        trained((2.0, 1.95, 1.8)),
+        trained((2.0, 1.9, 2.0)),
         trained((2.0, float("nan"), 1.8)),
         trained(b=0.4),
         trained(unknown=1.0),
