@@ -51,17 +51,24 @@ def _sum_around(input, output):
     numbers = input.reshape(-1)
     pieces = (inner + PIECE - 1) // PIECE
     parts = np.empty((outer * kept, pieces))
-    for task in prange(outer * kept * pieces):
-        run = task // pieces
-        start = task % pieces * PIECE
-        count = min(inner - start, PIECE)
-        parts[run, task % pieces] = sum_run(numbers, run * inner + start, count)
-    for c in range(kept):
-        total = 0.0
-        for o in range(outer):
+    if outer * kept == 1:
+        for piece in prange(pieces):
+            start = piece * PIECE
+            parts[0, piece] = sum_run(numbers, start, min(inner - start, PIECE))
+    else:
+        for run in prange(outer * kept):
             for piece in range(pieces):
-                total += parts[o * kept + c, piece]
-        output[c] = total
+                start = piece * PIECE
+                count = min(inner - start, PIECE)
+                parts[run, piece] = sum_run(numbers, run * inner + start, count)
+    # Neighbouring totals inside: one total after the other would wait for each of its additions.
+    totals = np.zeros(kept)
+    for o in range(outer):
+        for c in range(kept):
+            for piece in range(pieces):
+                totals[c] += parts[o * kept + c, piece]
+    for c in range(kept):
+        output[c] = totals[c]
 
 
 @jit
