@@ -43,6 +43,7 @@ from minicnn.kernels._cook_toom import (
     output_transform_4,
 )
 from minicnn.kernels._jit import inline_jit, jit, parallel_jit, prange
+from minicnn.kernels._memory import arena
 from minicnn.kernels._tile import ROWS, VECTORS, tile
 from minicnn.kernels._vector import (
     REGISTER_BITS,
@@ -125,12 +126,14 @@ def convolve(
     )
     slab = equal_parts(-(-filters // block), SLAB_BYTES // max(1, size * block))
     run = max(1, min(depth // panel, chunk * -(-slab // BLOCKS) // TASKS))
+    transformed = arena.empty(chunk * XI * (depth * panel + PAD), input.dtype)
+    weights = arena.empty(XI * (slab * depth * block + PAD), input.dtype)
     convolve_tiles(
         input.reshape(-1), weight.reshape(-1), bias, groups, depth, filters, kernel, swapped,
         tiles, most_runs(tiles, lanes),
         Image(channels * height * width, height, width, *padding),
         Image(out_channels * out_h * out_w, out_h, out_w, 0, 0),
-        chunk, slab, block, run, output.reshape(-1),
+        chunk, slab, block, run, transformed, weights, output.reshape(-1),
     )  # fmt: skip
 
 
@@ -143,7 +146,7 @@ def equal_parts(count: int, most: int) -> int:
 @parallel_jit
 def convolve_tiles(
     input, weight, bias, groups, depth, filters, kernel, swapped, tiles, runs, image, target,
-    chunk, slab, block, run, output,
+    chunk, slab, block, run, transformed, weights, output,
 ):  # fmt: skip
     """Convolve, `chunk` panels of tiles and `slab` blocks of filters at once, `run` in a task."""
     lanes = REGISTER_BITS // (8 * input.itemsize)
@@ -160,8 +163,6 @@ def convolve_tiles(
     in_entries = TILE * sets * tiles.step * runs
     out_entries = tiles.step * tiles.step * runs
 
-    transformed = np.empty(chunk * XI * v_plane, input.dtype)
-    weights = np.empty(XI * u_plane, input.dtype)
     in_starts = np.empty(chunk * VECTORS * in_entries, np.int64)
     in_masks = np.empty(chunk * VECTORS * in_entries, np.int64)
     out_starts = np.empty(chunk * VECTORS * out_entries, np.int64)

@@ -27,6 +27,7 @@ from minicnn.kernels._cook_toom import (
     output_adjoint_4,
 )
 from minicnn.kernels._jit import inline_jit, jit, parallel_jit, prange
+from minicnn.kernels._memory import arena
 from minicnn.kernels._tile import ROWS, VECTORS, multiply_rows
 from minicnn.kernels._vector import (
     REGISTER_BITS,
@@ -56,8 +57,9 @@ from minicnn.kernels._winograd import (
 Array = NDArray
 Pair = tuple[int, int]
 
-CHUNK_TILES = 208  # at least
-CHUNK_BYTES = 4 << 20  # of V and dM, if that is more tiles
+CHUNK_TILES = 400  # so many, if V and dM then have at most MOST_BYTES; at least LEAST_BYTES of them
+LEAST_BYTES, MOST_BYTES = 4 << 20, 32 << 20
+FILTERS = 4  # registers of filters, side by side, in a task of the last step
 
 
 def weight_gradient(
@@ -70,38 +72,40 @@ def weight_gradient(
     _, out_channels, out_h, out_w = grad_output.shape
     lanes = REGISTER_BITS // (8 * input.itemsize)
     tiles = make_tiles(batch, out_h, out_w, grad_weight.shape[2])
-    strip = XI * lanes * (channels + out_channels) // groups * input.itemsize
-    most = max(CHUNK_TILES // lanes, CHUNK_BYTES // max(1, strip))
+    depth, filters = channels // groups, out_channels // groups
+    strip = XI * lanes * (depth + filters) * input.itemsize
+    most = max(LEAST_BYTES // strip, min(CHUNK_TILES // lanes, MOST_BYTES // strip))
+    chunk = equal_parts(-(-tiles.total // lanes), most)
+    rows, columns = -(-depth // ROWS) * ROWS, -(-filters // lanes) * lanes
     sum_weight_gradient(
-        input.reshape(-1), grad_output.reshape(-1), groups, channels // groups,
-        out_channels // groups, grad_weight.shape[2], tiles, most_runs(tiles, lanes),
+        input.reshape(-1), grad_output.reshape(-1), groups, depth, filters, grad_weight.shape[2],
+        tiles, most_runs(tiles, lanes),
         Image(channels * height * width, height, width, *padding),
         Image(out_channels * out_h * out_w, out_h, out_w, 0, 0),
-        equal_parts(-(-tiles.total // lanes), most), grad_weight.reshape(-1),
+        chunk, rows, columns,
+        arena.empty(XI * (rows * chunk * lanes + PAD), input.dtype),
+        arena.empty(XI * (columns * chunk * lanes + PAD), input.dtype),
+        arena.empty(XI * (rows * columns + PAD), input.dtype),
+        grad_weight.reshape(-1),
     )  # fmt: skip
 
 
 @parallel_jit
 def sum_weight_gradient(
     input, grad_output, groups, depth, filters, kernel, tiles, runs, image, target, chunk,
-    grad_weight,
+    rows, columns, transformed, grads, sums, grad_weight,
 ):  # fmt: skip
-    """Sum the gradient, `chunk` strips of tiles at once."""
+    """Sum the gradient, `chunk` strips of tiles at once, in room for `rows` x `columns` sums."""
     lanes = REGISTER_BITS // (8 * input.itemsize)
     strips = (tiles.total + lanes - 1) // lanes
     plane, out_plane = image.height * image.width, target.height * target.width
     sets = (TILE + tiles.step - 1) // tiles.step
     in_entries = TILE * sets * tiles.step * runs
     out_entries = tiles.step * tiles.step * runs
-    rows = (depth + ROWS - 1) // ROWS * ROWS
-    columns = (filters + lanes - 1) // lanes * lanes
     v_plane = rows * chunk * lanes + PAD
     d_plane = columns * chunk * lanes + PAD
     u_plane = rows * columns + PAD
 
-    transformed = np.empty(XI * v_plane, input.dtype)
-    grads = np.empty(XI * d_plane, input.dtype)
-    sums = np.empty(XI * u_plane, input.dtype)
     in_starts = np.empty(chunk * in_entries, np.int64)
     in_masks = np.empty(chunk * in_entries, np.int64)
     out_starts = np.empty(chunk * out_entries, np.int64)
@@ -142,10 +146,11 @@ def sum_weight_gradient(
                     transformed, xi * v_plane, rows, grads, xi * d_plane, columns, here * lanes,
                     lanes, sums, xi * u_plane, first > 0,
                 )  # fmt: skip
-        for part in prange(filter_parts):
+        for part in prange((columns + FILTERS * lanes - 1) // (FILTERS * lanes)):
+            o_start = part * FILTERS * lanes
             write_filters(
-                sums, u_plane, part * lanes, columns, filters, depth, kernel, lanes,
-                grad_weight, group * filters * depth * kernel * kernel,
+                sums, u_plane, o_start, min(filters, o_start + FILTERS * lanes), columns, depth,
+                kernel, lanes, grad_weight, group * filters * depth * kernel * kernel,
             )  # fmt: skip
 
 
@@ -241,23 +246,25 @@ def multiply_planes(
 
 @jit
 def write_filters(
-    sums, pitch, o_first, columns, filters, depth, kernel, lanes, grad_weight, origin
+    sums, pitch, o_first, o_last, columns, depth, kernel, lanes, grad_weight, origin
 ):  # fmt: skip
-    """Write G^T dU G of up to `lanes` filters from `o_first` on."""
+    """Write G^T dU G of filters [o_first, o_last)."""
     taps = kernel * kernel
     rows = (taps + lanes - 1) // lanes * lanes
     half = np.empty(TILE * kernel * lanes, sums.dtype)
     by_tap = np.zeros(rows * lanes, sums.dtype)
     by_filter = np.empty(lanes * rows, sums.dtype)
     for c in range(depth):
-        transform_sums(kernel, sums, c * columns + o_first, pitch, lanes, half, by_tap)
-        for tap in range(0, taps, lanes):
-            transpose_block(by_tap, tap * lanes, lanes, by_filter, tap, rows)
-        for o in range(min(lanes, filters - o_first)):
-            to = origin + ((o_first + o) * depth + c) * taps
+        for first in range(o_first, o_last, lanes):
+            transform_sums(kernel, sums, c * columns + first, pitch, lanes, half, by_tap)
             for tap in range(0, taps, lanes):
-                mask = (1 << min(lanes, taps - tap)) - 1
-                store_masked(grad_weight, to + tap, mask, load_vector(by_filter, o * rows + tap))
+                transpose_block(by_tap, tap * lanes, lanes, by_filter, tap, rows)
+            for o in range(min(lanes, o_last - first)):
+                to = origin + ((first + o) * depth + c) * taps
+                for tap in range(0, taps, lanes):
+                    mask = (1 << min(lanes, taps - tap)) - 1
+                    value = load_vector(by_filter, o * rows + tap)
+                    store_masked(grad_weight, to + tap, mask, value)
 
 
 @inline_jit

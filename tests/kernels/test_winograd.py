@@ -195,7 +195,7 @@ def test_chunks_slabs_and_tasks_join(monkeypatch):
 
     for name, size in (("CHUNK_BYTES", 1), ("CHUNK_PANELS", 2), ("SLAB_BYTES", 1)):
         monkeypatch.setattr(_winograd, name, size)
-    monkeypatch.setattr(_winograd_weight, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(_winograd_weight, "LEAST_BYTES", 1)
     monkeypatch.setattr(_winograd_weight, "CHUNK_TILES", 32)
     for shape in LARGE:
         arrays = values(shape, np.float32)
