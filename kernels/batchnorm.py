@@ -154,7 +154,9 @@ def batch_norm_forward(
     output = empty(xp, input.shape, input.dtype)
     values = _planes(input)
     channel = [contiguous(array) for array in (mean, variance, weight, bias)]
-    if xp is np:
+    if xp is np and input.dtype == np.float64:
+        batch_norm_forward_cpu(values, *channel, float(eps), output.reshape(values.shape))
+    elif xp is np:
         normalise_planes(values, *channel, float(eps), output.reshape(values.shape))
     else:
         sizes = values.shape[1:]

@@ -27,8 +27,8 @@ Rungs of the maximum, slow to fast:
 and of the average on the CPU:
     plain   every window is summed afresh
     rows    a row of windows is summed together; a window that is the whole plane, in one run
-Rungs "rows" are in `_pool.py`. For 16 x 192 x 56 x 56 and windows of 3x3 with stride 2 plain takes
-82 ms and rows 2.9; of 2x2, the mean, 11.4 and 2.2 for 16 x 128 x 56 x 56.
+Rungs "rows" are in `_pool.py`, for float32. For 16 x 192 x 56 x 56 and windows of 3x3 with stride
+2, plain takes 82 ms and rows 2.9; of 2x2, the mean, 11.4 and 2.2 for 16 x 128 x 56 x 56.
 
 Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II.B
 (average); Jarrett et al., "What is the best multi-stage architecture for object recognition?",
@@ -265,8 +265,10 @@ def avg_pool2d_forward(
     if xp is np and _whole(kernel_size, padding, input.shape, shape):
         planes = input.shape[0] * input.shape[1]
         average_planes(input.reshape(planes, input.shape[2] * input.shape[3]), output.reshape(-1))
-    elif xp is np:
+    elif xp is np and input.dtype == np.float32:
         avg_pool_rows(input, *window, output)
+    elif xp is np:
+        avg_pool2d_forward_cpu(input, *window, output)
     else:
         arguments = input, *input.shape[2:], *window, *shape[2:], output
         launch("pool", "avg_pool2d_forward_cuda", output.size, *arguments)
@@ -295,8 +297,10 @@ def avg_pool2d_backward(
     if xp is np and _whole(kernel_size, padding, grad_input.shape, grad_output.shape):
         planes = grad_input.reshape(grad_output.size, height * width)
         average_planes_backward(grad_output.reshape(-1), planes)
-    elif xp is np:
+    elif xp is np and grad_output.dtype == np.float32:
         avg_pool_rows_backward(grad_output, *window, grad_input)
+    elif xp is np:
+        avg_pool2d_backward_cpu(grad_output, *window, grad_input)
     else:
         sizes = grad_output.shape[2:]
         arguments = grad_output, *sizes, *window, height, width, grad_input

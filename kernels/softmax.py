@@ -18,8 +18,8 @@ The exponential takes nearly all the time.
 
 Rungs of the CPU, slow to fast:
     plain    a call into the C library for each exponential
-    vectors  exponentials of a register at a time (`_softmax.py`, `_exp.py`): 128 rows of 1000 take
-             62 microseconds, not 540
+    vectors  (float32) exponentials of a register at a time (`_softmax.py`, `_exp.py`): 128 rows of
+             1000 take 62 microseconds, not 540
 
 Source: Goodfellow, Bengio and Courville, "Deep Learning", 2016, section 4.1 (the shift by m).
 """
@@ -98,8 +98,10 @@ def softmax_forward(input: Array, dim: int) -> Array:
     xp = array_module("softmax_forward", input)
     output = empty(xp, input.shape, input.dtype)
     arrays = _rows(input, dim), _rows(output, dim)
-    if xp is np:
+    if xp is np and input.dtype == np.float32:
         _run_vectors(softmax_of_runs, softmax_of_columns, *arrays, logarithm=False)
+    elif xp is np:
+        softmax_forward_cpu(*arrays)
     else:
         _launch_rows("softmax_forward", *arrays)
     return output
@@ -110,10 +112,12 @@ def softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     xp = array_module("softmax_backward", grad_output)
     grad_input = empty(xp, output.shape, output.dtype)
     arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
-    if xp is np:
+    if xp is np and output.dtype == np.float32:
         _run_vectors(
             softmax_of_runs_backward, softmax_of_columns_backward, *arrays, logarithm=False
         )
+    elif xp is np:
+        softmax_backward_cpu(*arrays)
     else:
         _launch_rows("softmax_backward", *arrays)
     return grad_input
@@ -124,8 +128,10 @@ def log_softmax_forward(input: Array, dim: int) -> Array:
     xp = array_module("log_softmax_forward", input)
     output = empty(xp, input.shape, input.dtype)
     arrays = _rows(input, dim), _rows(output, dim)
-    if xp is np:
+    if xp is np and input.dtype == np.float32:
         _run_vectors(softmax_of_runs, softmax_of_columns, *arrays, logarithm=True)
+    elif xp is np:
+        log_softmax_forward_cpu(*arrays)
     else:
         _launch_rows("log_softmax_forward", *arrays)
     return output
@@ -136,8 +142,10 @@ def log_softmax_backward(grad_output: Array, output: Array, dim: int) -> Array:
     xp = array_module("log_softmax_backward", grad_output)
     grad_input = empty(xp, output.shape, output.dtype)
     arrays = _rows(grad_output, dim), _rows(output, dim), _rows(grad_input, dim)
-    if xp is np:
+    if xp is np and output.dtype == np.float32:
         _run_vectors(softmax_of_runs_backward, softmax_of_columns_backward, *arrays, logarithm=True)
+    elif xp is np:
+        log_softmax_backward_cpu(*arrays)
     else:
         _launch_rows("log_softmax_backward", *arrays)
     return grad_input
