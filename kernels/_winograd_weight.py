@@ -57,7 +57,9 @@ from minicnn.kernels._winograd import (
 Array = NDArray
 Pair = tuple[int, int]
 
-CHUNK_TILES = 400  # so many, if V and dM then have at most MOST_BYTES; at least LEAST_BYTES of them
+# A chunk has more tiles than channels and filters, or dU would be read and written too often; V and
+# dM have at most MOST_BYTES, and at least LEAST_BYTES.
+CHUNK_TILES = 208  # at least
 LEAST_BYTES, MOST_BYTES = 4 << 20, 32 << 20
 FILTERS = 4  # registers of filters, side by side, in a task of the last step
 
@@ -74,7 +76,8 @@ def weight_gradient(
     tiles = make_tiles(batch, out_h, out_w, grad_weight.shape[2])
     depth, filters = channels // groups, out_channels // groups
     strip = XI * lanes * (depth + filters) * input.itemsize
-    most = max(LEAST_BYTES // strip, min(CHUNK_TILES // lanes, MOST_BYTES // strip))
+    wanted = max(CHUNK_TILES, depth + filters) // lanes
+    most = max(LEAST_BYTES // strip, min(wanted, MOST_BYTES // strip))
     chunk = equal_parts(-(-tiles.total // lanes), most)
     rows, columns = -(-depth // ROWS) * ROWS, -(-filters // lanes) * lanes
     sum_weight_gradient(

@@ -215,9 +215,10 @@ __global__ void winograd_filter_cuda(
 }
 
 // A block takes one tile of 16 * ROWS x 128 numbers of one product after the other. `c` is
-// (matrices, rows, columns), and so are `a` and `b`. WIDE as for the one product in `gemm.cu`.
+// (matrices, rows, columns), and so are `a` and `b`. WIDE as for the one product in `gemm.cu`, but 1
+// for doubles, for which there would be too few registers.
 template <typename T, int ROWS, int WIDE, int b_transposed>
-__global__ void __launch_bounds__(THREADS, 1) winograd_multiply_cuda(
+__global__ void __launch_bounds__(THREADS) winograd_multiply_cuda(
     const T* __restrict__ a, const T* __restrict__ b, int rows, int columns, int depth, int total,
     T* __restrict__ c
 ) {
@@ -231,10 +232,10 @@ __global__ void __launch_bounds__(THREADS, 1) winograd_multiply_cuda(
         const int m = tile % tiles_down * TILE_ROWS;
         const int n = tile / tiles_down % tiles_across * TILE_COLUMNS;
         const int matrix = tile / (tiles_down * tiles_across);
-        const T* a_matrix = a + matrix * rows * depth;
-        const T* b_matrix = b + matrix * depth * columns;
-        MatrixSlab<T, TILE_ROWS, WIDE, true> a_next(a_matrix, depth, m, rows);
-        MatrixSlab<T, TILE_COLUMNS, WIDE, b_transposed> b_next(b_matrix, b_stride, n, columns);
+        MatrixSlab<T, TILE_ROWS, WIDE, true> a_next(a + matrix * rows * depth, depth, m, rows);
+        MatrixSlab<T, TILE_COLUMNS, WIDE, b_transposed> b_next(
+            b + matrix * depth * columns, b_stride, n, columns
+        );
         a_next.load(0, depth);
         b_next.load(0, depth);
         T sum[ROWS][COLUMNS] = {};
@@ -251,9 +252,11 @@ __global__ void __launch_bounds__(THREADS, 1) winograd_multiply_cuda(
 #pragma unroll
         for (int j = 0; j < COLUMNS / WIDE; ++j) {
             const int column = n + column_of<T, WIDE>(j);
-            offsets[j] = column < columns ? matrix * rows * columns + column : -1;
+            offsets[j] = column < columns ? column : -1;
         }
-        store_tile<T, ROWS, WIDE>(sum, m, rows, columns, offsets, c);
+        store_tile<T, ROWS, WIDE>(
+            sum, m, rows, columns, offsets, c + tile / (tiles_down * tiles_across) * rows * columns
+        );
     }
 }
 

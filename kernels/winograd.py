@@ -358,7 +358,8 @@ def _multiply(xp: Any, a: Array, b: Array, groups: int, transposed: bool = False
         sizes = constants("winograd")
         thread_rows = 2 if rows <= 2 * sizes["SIDE"] else 32 // c.itemsize
         tiles = -(-rows // (sizes["SIDE"] * thread_rows)) * -(-columns // sizes["TILE_COLUMNS"])
-        wide = min(pack_width(matrix, matrix.shape[-1]) for matrix in (a, b, c))
+        if c.itemsize == 4:
+            wide = min(pack_width(matrix, matrix.shape[-1]) for matrix in (a, b, c))
     _run(
         xp, winograd_multiply_cpu, matrices * tiles, (a, b), c,
         sizes=(rows, columns, a.shape[2]), constants=(int(transposed),),
