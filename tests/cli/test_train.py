@@ -20,7 +20,7 @@ from minicnn.serialization import load_state_dict
 from minicnn.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-LONG = ["train", "lenet", "--data", "digits", "--epochs", "2", "--save-every", "3"]
+LONG = ["train", "lenet", "--data", "digits", "--epochs", "4", "--save-every", "3"]
 
 
 def start(*arguments: object, code: str | None = None) -> subprocess.Popen:
@@ -153,7 +153,7 @@ def test_killed_at_three_random_moments_the_bits_are_those_of_the_unbroken_run(u
     print("seed", seed)
     moments = random.Random(seed)
     arguments = [*LONG, "--out", run]
-    for _ in range(3):  # the run writes 16 checkpoints, so it is never done before its third kill
+    for _ in range(3):  # the run writes 32 checkpoints, so it is never done before its third kill
         process = start(*arguments)
         wait_for(process, "epoch    loss")
         wait_for_checkpoints(run, process, moments.randint(0, 4))
@@ -197,7 +197,7 @@ def test_killed_in_the_middle_of_a_write(unbroken, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(unbroken, tmp_path):
     run = tmp_path / "run"
     process = start(*LONG, "--out", run)
-    wait_for(process, "1/2")
+    wait_for(process, "1/4")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130

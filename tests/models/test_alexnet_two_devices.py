@@ -24,7 +24,8 @@ PLACES = [
 ]
 SIZES = {"in_channels": 1, "num_classes": 10, "input_size": 19, "width": 0.25}
 # In units of the largest value of each tensor: some roundings of float32 and float64.
-BOUNDS = {np.float32: 5e-6, np.float64: 1e-14}
+# On the CPU float32 convolutions are Winograd's, a simulated device's are not.
+BOUNDS = {np.float32: 3e-5, np.float64: 1e-14}
 
 
 def one_device(dtype: Any = np.float32, **options: Any) -> AlexNet:
