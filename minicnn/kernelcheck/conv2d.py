@@ -166,7 +166,7 @@ def _case(
         reference=BY_MATRICES[op] if large else None,
         # Each of `length` additions rounds a sum that grows like its square root.
         atol=(2e-6 + 2e-7 * length, 1e-14 + 4e-16 * length),
-        flops=lambda *arguments: 2 * products,
+        flops=lambda *arguments, algorithm: 2 * products,
         main=main,
     )
 

@@ -63,10 +63,18 @@ def test_forward_and_gradients_equal_the_loops(steps, dtype, monkeypatch):
     assert all((a == b).all() for a, b in zip((input, weight, grad), before, strict=True))
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "implicit"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("algorithm", "dtype"),
+    [
+        ("direct", np.float32),
+        ("direct", np.float64),
+        ("im2col", np.float32),
+        ("im2col", np.float64),
+        ("implicit", np.float32),
+    ],
+)
 @pytest.mark.parametrize("steps", STEPS)
-def test_every_rung_equals_the_loops(steps, dtype, algorithm):
+def test_every_rung_equals_the_loops(steps, algorithm, dtype):
     tolerance = 1e-4 if dtype == np.float32 else 1e-12
     input, weight, bias, _, grad = values(steps, dtype)
     for op, arguments in [
