@@ -213,5 +213,6 @@ def test_equals_torchvision(name):
 
     torch.manual_seed(0)
     twin = torchvision.models.get_model(name.removesuffix("_torchvision"), weights=None)
-    dtype = np.float64 if "_bn_" in name else np.float32
+    # A ReLU whose input is nearly 0 moves the deepest one's gradients too far in float32.
+    dtype = np.float64 if "_bn_" in name or "vgg19" in name else np.float32
     assert_equals_torchvision(unfilled(name), twin, (4, 3, 32, 32), dtype)
